@@ -1,0 +1,29 @@
+-- codes: every number that crosses the border between Lua and Python.
+--
+-- Operation kinds are also the kinds of ledger events (ledger.proto, EntryKind), so one number
+-- means one thing from the wire to the archive.  EXPIRE and SUPERSEDE are never asked for: the
+-- kernel adds them.  Result codes: below 10 success, 10..19 a refusal (an answer: nothing
+-- changed), 20 and above an error of the caller (nothing changed).
+
+local RESERVE, COMMIT, RELEASE, EXTEND, EXPIRE, SUPERSEDE = 1, 2, 3, 4, 5, 6
+local PUT_ITEM, ADJUST_STOCK, SET_STOCK = 7, 8, 9
+local GET_RESERVATION, GET_STOCK = 20, 21
+
+local OK, REPLAYED, AGAIN = 0, 1, 2
+local OUT_OF_STOCK, STOCK_CHANGED, CHANNEL_QUOTA, HOLD_BUDGET, STOCK_LOST = 10, 11, 12, 13, 14
+local INVALID, UNKNOWN_SKU, UNKNOWN_RESERVATION, RESERVATION_ID_REUSED = 20, 21, 22, 23
+local RESERVATION_EXPIRED, RESERVATION_COMMITTED = 24, 25
+local RESERVATION_RELEASED, RESERVATION_SUPERSEDED = 26, 27
+local EXCEEDS_HOLD, LIFETIME_EXCEEDED, STALE_QUANTITY, NOT_OWNER = 28, 29, 30, 31
+
+-- Reserve flags (bits of the operation) and reservation flags (bits of the record).
+local ALLOW_PARTIAL, ALLOW_BACKORDER = 1, 2
+local LATE, SUPERSEDED, BUDGETED, PARTIAL = 1, 2, 4, 8
+
+-- Late-commit policies (inventory.proto, LateCommit).
+local LATE_RETRY, LATE_REVIEW = 2, 3
+
+-- Separators inside text fields; the edge refuses control characters, so none needs escaping.
+local US, RS, GS = '\31', '\30', '\29'
+
+local UNITS_MAX, LINES_MAX, TTL_MIN_MS = 1000000000, 100, 100

@@ -1,0 +1,92 @@
+-- put_item: create an item, or change its policy.
+--
+-- Operation: 7 size id request note sku safety_stock oversell_limit oversell_share plenty_at
+-- low_at scarce_at ttl ttl_max lifetime late_commit title system_of_record channels; false keeps
+-- what the item has, or its default when it is new.  channels: (name US quota RS)*, where a quota
+-- of '-' removes the channel's.
+
+local DEFAULTS = { 0, 0, 0, 100, 5, 3, 10000, 900000, 7200000, 1 }
+local LIMITS = {
+  { 'safety_stock', 0, UNITS_MAX }, { 'oversell_limit', 0, UNITS_MAX },
+  { 'oversell_share', 0, 100 }, { 'plenty_at', 0, UNITS_MAX }, { 'low_at', 0, UNITS_MAX },
+  { 'scarce_at', 0, UNITS_MAX }, { 'hold_ttl_default', TTL_MIN_MS, 86400000 },
+  { 'hold_ttl_max', TTL_MIN_MS, 86400000 }, { 'hold_lifetime_max', TTL_MIN_MS, 604800000 },
+  { 'late_commit', 1, 3 },
+}
+
+local function new_item(sku)
+  local policy = pack_bytes(POLICY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+  return {
+    sku = sku, on_hand = 0, held = 0, committed = 0, backordered = 0, owed = 0, revision = 0,
+    rest = policy .. GS .. GS, is_new = true,
+  }
+end
+
+local function put_channels(item, text)
+  for name, quota in gmatch(text, '([^\31]*)\31([^\30]*)\30') do
+    local list, found = channels_of(item), nil
+    for i = 1, #list do if list[i].name == name then found = i end end
+    if quota == '-' then
+      if found then table.remove(list, found) end
+    elseif found then
+      list[found].quota = tonumber(quota)
+    else
+      list[#list + 1] = { name = name, quota = tonumber(quota), used = 0, since = now }
+    end
+  end
+end
+
+-- The new policy as a list in stored order, or an error.
+local function merge_policy(item, flat, at)
+  local old = { item.safety, item.oversell, item.share, item.plenty, item.low, item.scarce,
+    item.ttl, item.ttl_max, item.lifetime, item.late }
+  local merged = {}
+  for i = 1, #LIMITS do
+    local value = flat[at + i - 1]
+    if value == false then value = item.is_new and DEFAULTS[i] or old[i] end
+    if not whole(value, LIMITS[i][2], LIMITS[i][3]) then
+      return nil, invalid('item.' .. LIMITS[i][1], format('must be from %.0f to %.0f',
+        LIMITS[i][2], LIMITS[i][3]))
+    end
+    merged[i] = value
+  end
+  if merged[6] > merged[5] or merged[5] > merged[4] then
+    return nil, invalid('item.low_at', 'must satisfy scarce_at <= low_at <= plenty_at')
+  end
+  if merged[7] > merged[8] or merged[8] > merged[9] then
+    return nil, invalid('item.hold_ttl_max',
+      'must satisfy hold_ttl_default <= hold_ttl_max <= hold_lifetime_max')
+  end
+  return merged
+end
+
+local function repeated(id, request)
+  local record = raws[id]
+  if not record then return nil end
+  if sub(record, 10) == request then return REPLAYED end
+  return RESERVATION_ID_REUSED
+end
+
+local function put_item(flat, at)
+  local id, request, sku = flat[at + 2], flat[at + 3], flat[at + 5]
+  local before = repeated(id, request)
+  if before == REPLAYED then return { REPLAYED, sequence, false, level_of(item_of(sku)) } end
+  if before then return { before, sequence, sub(id, 2) } end
+  if type(sku) ~= 'string' or sku == '' then return invalid('item.sku', 'must be text') end
+  local item = item_of(sku) or new_item(sku)
+  channels_of(policy_of(item))
+  local merged, failed = merge_policy(item, flat, at + 6)
+  if not merged then return failed end
+  sequence = sequence + 1
+  item.safety, item.oversell, item.share, item.plenty, item.low, item.scarce, item.ttl,
+    item.ttl_max, item.lifetime, item.late = spread(merged)
+  item.title = flat[at + 16] or item.title
+  item.owner = flat[at + 17] or item.owner
+  put_channels(item, flat[at + 18])
+  rebuild(item)
+  items[sku] = item
+  touch(item)
+  item.is_new = nil
+  save_request(id, PUT_ITEM, request, false, flat[at + 4])
+  return { OK, sequence, false, level_of(item) }
+end

@@ -1,0 +1,1 @@
+"""Holdfast's server: stock holds for AI agents over gRPC, decided in Lua."""

@@ -1,0 +1,185 @@
+"""Stored records, as bytes, to values.
+
+The layouts stand in lua/kernel/record.lua; the struct formats here are theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import Any
+
+from holdfast_server.model import (
+    ChannelQuota,
+    Context,
+    Item,
+    Kind,
+    LedgerEntry,
+    Level,
+    LocationStock,
+    Movement,
+    Reservation,
+    ReservedLine,
+    State,
+)
+
+LEVEL = Struct("<5id11i")
+PLACE = Struct("<3id")
+HOLD = Struct("<cBBddddB")
+LINE = Struct("<2i")
+REQUEST_HEAD_SIZE = 9
+
+US, RS, GS = "\x1f", "\x1e", "\x1d"
+STATES = {b"H": State.HELD, b"C": State.COMMITTED, b"R": State.RELEASED, b"X": State.EXPIRED}
+LATE, SUPERSEDED = 1, 2
+
+
+def decode_level(sku: str, raw: bytes) -> Level:
+    """Return the level in the first 72 bytes of an item row."""
+    counters = LEVEL.unpack_from(raw)
+    return Level(sku, *counters[:5], int(counters[5]), *counters[6:])
+
+
+def decode_item(sku: str, raw: bytes) -> Item:
+    """Return a whole item row."""
+    title, owner, channels = raw[LEVEL.size :].decode().split(GS)
+    quotas = []
+    for entry in channels.split(RS)[:-1]:
+        name, quota, used, since = entry.split(US)
+        quotas.append(ChannelQuota(name, int(quota), int(used), int(since)))
+    return Item(title, owner, tuple(quotas), decode_level(sku, raw))
+
+
+def decode_place(location: str, raw: bytes) -> LocationStock:
+    """Return the row of one location of an item."""
+    on_hand, held, committed, revision = PLACE.unpack_from(raw)
+    return LocationStock(location, on_hand, held, committed, int(revision))
+
+
+def _decode_lines(text: str, overrides: Sequence[tuple[int, int]]) -> tuple[ReservedLine, ...]:
+    lines = []
+    for index, entry in enumerate(text.split(RS)[:-1]):
+        sku, quantity, location = entry.split(US)
+        if overrides:
+            units, beyond = overrides[index]
+            lines.append(ReservedLine(sku, units, beyond, location))
+        else:
+            lines.append(ReservedLine(sku, int(quantity), 0, location))
+    return tuple(lines)
+
+
+def decode_reservation(reservation_id: str, raw: bytes) -> Reservation:
+    """Return the record of a reservation."""
+    state, flags, count, sequence, created, expires, ended, note_size = HOLD.unpack_from(raw)
+    lines_at = HOLD.size + count * LINE.size
+    note = raw[lines_at : lines_at + note_size].decode()
+    overrides = list(LINE.iter_unpack(raw[HOLD.size : lines_at]))
+    principal, channel, lines, _options, agent, session, external_ref, rationale = (
+        raw[lines_at + note_size :].decode().split(GS)
+    )
+    is_committed, is_superseded = state == b"C", bool(flags & SUPERSEDED)
+    return Reservation(
+        reservation_id,
+        STATES[state],
+        _decode_lines(lines, overrides),
+        principal,
+        Context(agent, session, channel, external_ref, rationale),
+        int(created),
+        int(expires),
+        int(ended),
+        int(sequence),
+        note if is_committed else "",
+        note if is_superseded else "",
+        bool(flags & LATE),
+    )
+
+
+def reservation_lines(reservation: Reservation) -> list[str]:
+    """Return the SKU of each line, in order."""
+    return [line.sku for line in reservation.lines]
+
+
+_WHOLE_MOVES = {
+    Kind.RESERVE: (1, 0, 1),
+    Kind.COMMIT: (-1, 1, 0),
+    Kind.RELEASE: (-1, 0, -1),
+    Kind.EXPIRE: (-1, 0, -1),
+    Kind.SUPERSEDE: (-1, 0, -1),
+    Kind.EXTEND: (0, 0, 0),
+}
+
+
+def _movements(kind: Kind, reservation: Reservation) -> tuple[Movement, ...]:
+    """Return what moved when every line of the record moved whole."""
+    held, committed, beyond = _WHOLE_MOVES[kind]
+    if not (held or committed):
+        return ()
+    return tuple(
+        Movement(
+            line.sku,
+            line.location,
+            0,
+            held * line.quantity,
+            committed * line.quantity,
+            beyond * line.backordered,
+        )
+        for line in reservation.lines
+        if line.quantity
+    )
+
+
+def _explicit(moves: bytes) -> tuple[Movement, ...]:
+    out = []
+    for entry in moves.decode().split(RS)[:-1]:
+        sku, location, *deltas = entry.split(US)
+        if any(delta != "0" for delta in deltas):
+            out.append(Movement(sku, location, *(int(delta) for delta in deltas)))
+    return tuple(out)
+
+
+def _stock_entry(base: dict[str, Any], request: str, note: str, items: dict[str, bytes]) -> Any:
+    principal, sku, *_ = request.split(GS)
+    reason, _, reference = note.partition(GS)
+    item = decode_item(sku, items[sku]) if base["kind"] is Kind.PUT_ITEM else None
+    return LedgerEntry(**base, principal=principal, item=item, reason=reason, reference=reference)
+
+
+def _hold_entry(base: dict[str, Any], reservation: Reservation, note: str) -> LedgerEntry:
+    actor, context = reservation.principal, reservation.context
+    if note:
+        actor, *fields = note.split(GS)
+        context = Context(*fields)
+    elif base["kind"] is not Kind.RESERVE:
+        context = Context()
+    return LedgerEntry(
+        **base,
+        principal=actor,
+        reservation=reservation,
+        context=context,
+        order_ref=reservation.order_ref,
+    )
+
+
+def decode_entries(body: Sequence[Any]) -> list[LedgerEntry]:
+    """Return the ledger entries of one batch, in order, from its unpacked stream entry."""
+    _version, epoch, now, first, events, written = body
+    rows = {written[i].decode(): written[i + 1] for i in range(0, len(written), 2)}
+    entries = []
+    for index in range(len(events) // 5):
+        number, key, record, moves, note = events[index * 5 : index * 5 + 5]
+        kind, name, text = Kind(number), key.decode().removeprefix("~"), note.decode()
+        base: dict[str, Any] = {
+            "sequence": int(first) + index,
+            "epoch": int(epoch),
+            "time_ms": int(now),
+            "kind": kind,
+            "id": name,
+        }
+        if kind >= Kind.PUT_ITEM:
+            base["movements"] = _explicit(moves or b"")
+            entries.append(_stock_entry(base, record[REQUEST_HEAD_SIZE:].decode(), text, rows))
+            continue
+        reservation = decode_reservation(name, record)
+        base["movements"] = _movements(kind, reservation) if moves is False else _explicit(moves)
+        entries.append(_hold_entry(base, reservation, text))
+    return entries
