@@ -1,0 +1,177 @@
+"""Settings of the server: every default and every limit, in one place.
+
+A setting comes from its flag, else its environment variable (`HOLDFAST_` and the name in upper
+case), else the TOML file, else its default.  A key that is not a setting is an error, wherever
+it stands.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit, urlunsplit
+
+ENVIRONMENT_PREFIX = "HOLDFAST_"
+# Variables of the same prefix that belong to the client and the command line.
+CLIENT_VARIABLES = frozenset({"HOLDFAST_TARGET", "HOLDFAST_TOKEN", "HOLDFAST_PRINCIPAL"})
+
+
+class ConfigError(ValueError):
+    """A setting that is unknown, of the wrong type, or beyond its limits."""
+
+
+def _setting(default: Any, description: str, **limits: Any) -> Any:
+    """Return a field; limits are low, high, choices and is_secret."""
+    none = {"low": None, "high": None, "choices": (), "is_secret": False}
+    return field(default=default, metadata={"description": description, **none, **limits})
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Everything `holdfast serve` can be told."""
+
+    listen: str = _setting("127.0.0.1:7420", "address and port to serve on")
+    data: str = _setting("holdfast-data", "directory of the embedded store")
+    redis_url: str = _setting(
+        "",
+        "an existing Redis >= 7.0 or Valkey >= 8: redis://, rediss:// or unix://",
+        is_secret=True,
+    )
+    durability: str = _setting(
+        "second",
+        "what the embedded store writes to disk before it answers",
+        choices=("memory", "second", "always"),
+    )
+    on_rollback: str = _setting(
+        "refuse",
+        "when the store lost acknowledged history: refuse, or go on in a new-epoch",
+        choices=("refuse", "new-epoch"),
+    )
+    cell: int = _setting(0, "number of the cell: its keys are tagged {cN}", low=0, high=16_383)
+    maxmemory_mb: int = _setting(0, "memory limit of the embedded store, 0 = none", low=0)
+    workers: int = _setting(1, "server processes on the one port", low=1, high=64)
+    lanes: int = _setting(2, "batches in flight to the store", low=1, high=16)
+    batch_operations_max: int = _setting(128, "operations in a batch", low=1, high=512)
+    batch_lines_max: int = _setting(
+        256, "lines in a batch beyond the first operation", low=1, high=4096
+    )
+    queue_len_max: int = _setting(20_000, "operations that may wait; beyond it OVERLOADED", low=1)
+    store_timeout_ms: int = _setting(2_000, "time for one answer of the store", low=10)
+    retention_ms: int = _setting(900_000, "how long an ended reservation is kept", low=1_000)
+    hold_budget: int = _setting(0, "units one principal may hold at once, 0 = no limit", low=0)
+    principals: str = _setting("", "TOML file of principals and tokens; none = open mode")
+    reflection: bool = _setting(False, "serve gRPC reflection")
+    streams_max: int = _setting(20_000, "pending calls before new ones are refused", low=100)
+    connection_age_s: int = _setting(
+        0, "ask clients to reconnect after this long, 0 = never", low=0
+    )
+    drain_timeout_ms: int = _setting(10_000, "time to finish work after SIGTERM", low=0)
+    log_level: str = _setting(
+        "info", "least severe log line", choices=("debug", "info", "warning", "error")
+    )
+    log_format: str = _setting(
+        "auto", "console, json, or auto: console on a terminal", choices=("auto", "console", "json")
+    )
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            _check(setting, getattr(self, setting.name))
+
+    def shown(self) -> dict[str, Any]:
+        """Return the settings with secrets masked."""
+        return {
+            setting.name: _mask(getattr(self, setting.name))
+            if setting.metadata["is_secret"]
+            else getattr(self, setting.name)
+            for setting in fields(self)
+        }
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> ServerConfig:
+    """Return the effective settings.  Raises ConfigError, naming the key and where it stands."""
+    known = {setting.name: setting for setting in fields(ServerConfig)}
+    values: dict[str, Any] = {}
+    for source, given in (
+        (str(file), _from_file(file)),
+        ("environment", _from_environment(os.environ if environment is None else environment)),
+        ("flags", flags or {}),
+    ):
+        for name, value in given.items():
+            if name not in known:
+                raise ConfigError(f"{source}: unknown setting {name!r}")
+            values[name] = _convert(known[name], value, source)
+    return ServerConfig(**values)
+
+
+def _from_file(file: Path | None) -> Mapping[str, Any]:
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+        raise ConfigError(f"{file}: {fault}") from fault
+
+
+def _from_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
+    return {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in CLIENT_VARIABLES
+    }
+
+
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _convert(setting: Field[Any], value: Any, source: str) -> Any:
+    wanted = type(setting.default)
+    if isinstance(value, str) and wanted is int:
+        try:
+            return int(value)
+        except ValueError:
+            raise ConfigError(
+                f"{source}: {setting.name} must be a whole number, not {value!r}"
+            ) from None
+    if isinstance(value, str) and wanted is bool:
+        if value.lower() not in _TRUTH:
+            raise ConfigError(f"{source}: {setting.name} must be true or false, not {value!r}")
+        return _TRUTH[value.lower()]
+    if type(value) is not wanted:
+        raise ConfigError(f"{source}: {setting.name} must be of type {wanted.__name__}")
+    return value
+
+
+def _check(setting: Field[Any], value: Any) -> None:
+    low, high, choices = (setting.metadata[key] for key in ("low", "high", "choices"))
+    if choices and value not in choices:
+        raise ConfigError(f"{setting.name} must be one of {', '.join(choices)}, not {value!r}")
+    if low is not None and value < low:
+        raise ConfigError(f"{setting.name} must be at least {low}, not {value}")
+    if high is not None and value > high:
+        raise ConfigError(f"{setting.name} must be at most {high}, not {value}")
+
+
+def _mask(url: str) -> str:
+    """Return a URL without its password."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+
+
+def described() -> list[tuple[str, Any, Mapping[str, Any]]]:
+    """Return name, default and metadata of every setting, for flags and documentation."""
+    return [
+        (setting.name, cast(Any, setting.default), setting.metadata)
+        for setting in fields(ServerConfig)
+    ]

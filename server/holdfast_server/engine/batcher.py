@@ -1,0 +1,210 @@
+"""Group commit: operations that arrive while batches are in flight form the next one.
+
+No timer: an idle engine sends at once, a busy one sends large batches.  Batches leave in the
+order of arrival.  A caller that leaves takes nothing with it: an operation not yet sent is
+dropped, one already sent is decided and its answer forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from holdfast_server.errors import Draining, HoldfastError, Overloaded
+from holdfast_server.model import BatchResult, Code, Operation, Outcome, weight
+
+log = structlog.get_logger(__name__)
+
+Answer = Outcome | Exception
+
+
+class Store(Protocol):
+    """What the engine needs of a store: decide a batch in one atomic step."""
+
+    async def execute(self, operations: Sequence[Operation]) -> BatchResult:
+        """Return an outcome for each operation, or raise a StoreFault for all of them."""
+        ...
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """Bounds of the engine: batches in flight, their size, and the queue before them."""
+
+    lanes: int = 2
+    operations_max: int = 128
+    lines_max: int = 256
+    queue_len_max: int = 20_000
+
+
+@dataclass(eq=False)
+class _Group:
+    """Operations of one caller, answered together."""
+
+    answers: list[Answer | None]
+    left: int
+    done: asyncio.Future[list[Answer]]
+
+    def settle(self, index: int, answer: Answer) -> None:
+        """Give one operation its answer; the last one wakes the caller."""
+        self.answers[index] = answer
+        self.left -= 1
+        if not self.left and not self.done.done():
+            self.done.set_result(self.answers)  # type: ignore[arg-type]  # none is left None
+
+
+_Waiting = tuple[Operation, _Group, int]
+
+
+@dataclass
+class EngineCounters:
+    """What the engine has done since it started."""
+
+    batches: int = 0
+    operations: int = 0
+    overloaded: int = 0
+    dropped: int = 0
+    again: int = 0
+
+
+@dataclass(eq=False)
+class Batcher:
+    """Feeds a store with batches.  Start it as a task with `run`; stop it with `drain`."""
+
+    store: Store
+    limits: BatchLimits = BatchLimits()
+    counters: EngineCounters = field(default_factory=EngineCounters)
+    last_batch_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._queue: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._is_draining = False
+
+    @property
+    def queue_len(self) -> int:
+        """Return how many operations wait to be sent."""
+        return len(self._queue)
+
+    async def execute(self, operation: Operation) -> Outcome:
+        """Return what became of an operation.
+
+        Raises Overloaded at once when the queue is full, Draining after `drain`, or the store's
+        fault.  A cancelled caller detaches; it cancels no batch.
+        """
+        (answer,) = await self.execute_many((operation,))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def execute_many(self, operations: Sequence[Operation]) -> list[Answer]:
+        """Return what became of each operation, in order; those that failed give their error.
+
+        Operations of one call are decided in the order given.  Raises Overloaded or Draining
+        when none was taken.
+        """
+        if not operations:
+            return []
+        self._admit(len(operations))
+        group = _Group(
+            [None] * len(operations),
+            len(operations),
+            asyncio.get_running_loop().create_future(),
+        )
+        for index, operation in enumerate(operations):
+            self._queue.append((operation, group, index))
+        self._wake.set()
+        return await group.done
+
+    async def sweep(self) -> bool:
+        """Send an empty batch, which ends what is due; tell whether more is due."""
+        self.last_batch_at = asyncio.get_running_loop().time()
+        return (await self.store.execute(())).more_due
+
+    async def run(self) -> None:
+        """Send batches until cancelled."""
+        while True:
+            await self._wake.wait()
+            while self._queue and len(self._in_flight) < self.limits.lanes:
+                batch = self._cut()
+                if batch:
+                    self._start(batch)
+            self._wake.clear()
+
+    async def drain(self) -> None:
+        """Refuse new operations and wait until every one taken has its answer."""
+        self._is_draining = True
+        while self._queue or self._in_flight:
+            self._wake.set()
+            await asyncio.wait(self._in_flight) if self._in_flight else await asyncio.sleep(0)
+
+    def _admit(self, count: int) -> None:
+        if self._is_draining:
+            raise Draining("the server is shutting down", retry_after_ms=100)
+        if len(self._queue) + count > self.limits.queue_len_max:
+            self.counters.overloaded += count
+            raise Overloaded(
+                f"{len(self._queue)} operations wait, the limit is {self.limits.queue_len_max}",
+                retry_after_ms=200,
+            )
+
+    def _cut(self) -> list[_Waiting]:
+        """Take the next batch off the queue, without those whose caller has left."""
+        queue, limits = self._queue, self.limits
+        batch: list[_Waiting] = []
+        lines = 0
+        while queue and len(batch) < limits.operations_max:
+            operation, group, _index = queue[0]
+            if group.done.done():
+                queue.popleft()
+                self.counters.dropped += 1
+                continue
+            lines += weight(operation)
+            if batch and lines > limits.lines_max:
+                break
+            batch.append(queue.popleft())
+        return batch
+
+    def _start(self, batch: list[_Waiting]) -> None:
+        self.counters.batches += 1
+        self.counters.operations += len(batch)
+        self.last_batch_at = asyncio.get_running_loop().time()
+        task = asyncio.create_task(self._send(batch), name="batch")
+        self._in_flight.add(task)
+        task.add_done_callback(self._landed)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        self._wake.set()
+
+    async def _send(self, batch: list[_Waiting]) -> None:
+        try:
+            result = await self.store.execute([operation for operation, _, _ in batch])
+        except HoldfastError as fault:
+            for _operation, group, index in batch:
+                group.settle(index, fault)
+            return
+        except Exception as fault:  # a task root: a bug must fail its batch, not hang its callers
+            log.exception("batch failed", operations=len(batch))
+            for _operation, group, index in batch:
+                group.settle(index, HoldfastError(f"internal error: {fault!r}"))
+            return
+        self._settle(batch, result.outcomes)
+
+    def _settle(self, batch: list[_Waiting], outcomes: Iterable[Outcome | Exception]) -> None:
+        again: list[_Waiting] = []
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            _operation, group, index = waiting
+            if isinstance(outcome, Outcome) and outcome.code == Code.AGAIN:
+                again.append(waiting)
+            else:
+                group.settle(index, outcome)
+        if again:
+            # Overdue holds are still being ended: not sold out, only not known yet.
+            self.counters.again += len(again)
+            self._queue.extendleft(reversed(again))

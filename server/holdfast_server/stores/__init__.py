@@ -1,0 +1,1 @@
+"""Stores: where batches of operations are decided and kept."""
