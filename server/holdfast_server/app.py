@@ -1,0 +1,167 @@
+"""The composition root: settings in, a running server out."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from holdfast_server.config import ServerConfig
+from holdfast_server.engine.batcher import Batcher, BatchLimits
+from holdfast_server.engine.sweeper import sweep_forever
+from holdfast_server.errors import StoreUnavailable
+from holdfast_server.rpc.call import Calls
+from holdfast_server.rpc.identity import Identities, load_principals
+from holdfast_server.rpc.server import RpcServer
+from holdfast_server.stores.redis.embedded import EmbeddedConfig, EmbeddedEvent, EmbeddedValkey
+from holdfast_server.stores.redis.reader import RedisReader
+from holdfast_server.stores.redis.startup import examine
+from holdfast_server.stores.redis.store import RedisStore, RedisStoreConfig
+
+log = structlog.get_logger(__name__)
+
+HEALTH_INTERVAL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that serves."""
+
+    target: str
+    store: RedisStore
+    batcher: Batcher
+    rpc: RpcServer
+    embedded: EmbeddedValkey | None
+    tasks: frozenset[asyncio.Task[None]]
+
+
+def _note(event: EmbeddedEvent) -> None:
+    log.info("embedded store", **event.__dict__)
+
+
+@asynccontextmanager
+async def embedded_store(config: ServerConfig) -> AsyncIterator[EmbeddedValkey | None]:
+    """Run the private store, or nothing when a Redis URL is given."""
+    if config.redis_url:
+        yield None
+        return
+    settings = EmbeddedConfig(
+        data_dir=Path(config.data),
+        durability=config.durability,  # type: ignore[arg-type]  # checked by ServerConfig
+        maxmemory_bytes=config.maxmemory_mb << 20,
+    )
+    valkey = await EmbeddedValkey.start(settings, on_event=_note)
+    try:
+        yield valkey
+    finally:
+        await valkey.aclose()
+
+
+def _store_config(config: ServerConfig, url: str) -> RedisStoreConfig:
+    # Memory durability promises nothing, so a restarted store is a new history, not a loss.
+    is_private_memory = not config.redis_url and config.durability == "memory"
+    return RedisStoreConfig(
+        url=url,
+        cell=config.cell,
+        timeout_ms=config.store_timeout_ms,
+        hold_budget=config.hold_budget,
+        retention_ms=config.retention_ms,
+        accept_loss=is_private_memory or config.on_rollback == "new-epoch",
+    )
+
+
+async def _examine(url: str) -> None:
+    """Log what is unsafe about the store.  Raises StoreUnavailable when it cannot be used."""
+    for finding in await examine(url):
+        if finding.is_fatal:
+            raise StoreUnavailable(finding.message)
+        log.warning("store setting", finding=finding.message)
+
+
+async def _watch_health(rpc: RpcServer, store: RedisStore) -> None:
+    while True:
+        rpc.health.set_serving(store.is_healthy)
+        await asyncio.sleep(HEALTH_INTERVAL_S)
+
+
+@asynccontextmanager
+async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIterator[Running]:
+    """Serve inside the block, and drain at its end.
+
+    Raises StoreUnavailable, DataDirInUse, EmbeddedStartFailed, ConfigError, or OSError when the
+    address is taken.
+    """
+    principals = load_principals(Path(config.principals)) if config.principals else []
+    async with AsyncExitStack() as stack:
+        valkey = await stack.enter_async_context(embedded_store(config))
+        url = valkey.url if valkey else config.redis_url
+        if not valkey:
+            await _examine(url)
+        store = RedisStore(_store_config(config, url))
+        stack.push_async_callback(store.aclose)
+        await store.open()
+        reader = RedisReader(url, cell=config.cell, timeout_ms=config.store_timeout_ms)
+        stack.push_async_callback(reader.aclose)
+        limits = BatchLimits(
+            config.lanes, config.batch_operations_max, config.batch_lines_max, config.queue_len_max
+        )
+        batcher = Batcher(store, limits)
+        calls = Calls(Identities(principals))
+        rpc = RpcServer(config, calls, batcher, reader, share_port=share_port)
+        target = await rpc.start()
+        tasks = await stack.enter_async_context(
+            _background(batcher.run(), sweep_forever(batcher), _watch_health(rpc, store))
+        )
+        stack.push_async_callback(rpc.drain, config.drain_timeout_ms / 1000)
+        rpc.health.set_serving(True)
+        log.info("serving", target=target, open_mode=calls.identities.is_open, epoch=store.known[0])
+        yield Running(target, store, batcher, rpc, valkey, tasks)
+
+
+@asynccontextmanager
+async def _background(
+    *works: Coroutine[Any, Any, None],
+) -> AsyncIterator[frozenset[asyncio.Task[None]]]:
+    """Run the works for as long as the block; they never end by themselves unless they fail."""
+    tasks = frozenset(asyncio.create_task(work) for work in works)
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def serve(config: ServerConfig, *, share_port: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.  A second signal ends at once.
+
+    Raises what `running` raises, or the error of a background work that failed.
+    """
+    async with running(config, share_port=share_port) as server:
+        stop = asyncio.create_task(_signalled())
+        done, _pending = await asyncio.wait(
+            {stop, *server.tasks}, return_when=asyncio.FIRST_COMPLETED
+        )
+        stop.cancel()
+        log.info("draining", timeout_ms=config.drain_timeout_ms)
+    for task in done - {stop}:
+        task.result()
+
+
+async def _signalled() -> None:
+    """Wait for the first SIGTERM or SIGINT and give both back their default."""
+    loop, signalled = asyncio.get_running_loop(), asyncio.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, signalled.set)
+    try:
+        await signalled.wait()
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

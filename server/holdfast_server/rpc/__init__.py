@@ -1,0 +1,1 @@
+"""gRPC: servicers that translate, the wrapper around every call, errors as statuses."""

@@ -1,0 +1,187 @@
+"""LedgerService: the ordered record of every accepted operation, for auditors and read models."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from holdfast.v1 import ledger_pb2 as pb
+from holdfast.v1 import ledger_pb2_grpc
+from holdfast_server.errors import InvalidArgument, ResumeTokenExpired, Unimplemented
+from holdfast_server.model import Caller, Head, LedgerEntry
+from holdfast_server.rpc import items, messages, tokens
+from holdfast_server.rpc.arguments import Arguments
+from holdfast_server.rpc.call import AUDITORS, Calls, streaming, unary
+from holdfast_server.rpc.inventory import page_size
+from holdfast_server.stores.redis.reader import RedisReader
+
+ENTRIES_MAX = 256
+SCAN_MAX = 20_000  # entries looked through for one page of a filtered list
+
+
+def entry_message(value: LedgerEntry, cell: int) -> pb.LedgerEntry:
+    """Return a ledger entry as a message."""
+    message = pb.LedgerEntry(
+        sequence=value.sequence,
+        epoch=value.epoch,
+        cell=cell,
+        time=messages.timestamp(value.time_ms),
+        kind=value.kind.value,  # type: ignore[arg-type]  # the same numbers, tested
+        id=value.id,
+        principal=value.principal,
+        movements=[
+            pb.Movement(
+                sku=move.sku,
+                location=move.location,
+                on_hand=move.on_hand,
+                held=move.held,
+                committed=move.committed,
+                backordered=move.backordered,
+            )
+            for move in value.movements
+        ],
+        order_ref=value.order_ref,
+        reason=value.reason,
+        reference=value.reference,
+    )
+    if value.reservation is not None:
+        message.reservation.CopyFrom(messages.reservation(value.reservation))
+    if value.item is not None:
+        message.item.CopyFrom(items.item_message(value.item))
+    if any(value.context):
+        message.context.CopyFrom(messages.context(value.context))
+    return message
+
+
+def _is_wanted(entry: LedgerEntry, request: pb.ListEntriesRequest) -> bool:
+    if request.reservation_id and entry.id != request.reservation_id:
+        return False
+    if not request.sku:
+        return True
+    if entry.item is not None and entry.item.level.sku == request.sku:
+        return True
+    return any(move.sku == request.sku for move in entry.movements)
+
+
+class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
+    """Reads of the ledger, beside the decision path."""
+
+    def __init__(self, calls: Calls, reader: RedisReader, cell: int) -> None:
+        self.calls = calls
+        self._reader = reader
+        self._cell = cell
+
+    def _head_message(self, head: Head) -> pb.CellHead:
+        return pb.CellHead(
+            cell=self._cell,
+            epoch=head.epoch,
+            sequence=head.sequence,
+            first_sequence=head.first_sequence,
+        )
+
+    @unary(AUDITORS)
+    async def GetHead(self, request: pb.GetHeadRequest, caller: Caller) -> pb.GetHeadResponse:
+        return pb.GetHeadResponse(cells=[self._head_message(await self._reader.head())])
+
+    @unary(AUDITORS)
+    async def ListEntries(
+        self, request: pb.ListEntriesRequest, caller: Caller
+    ) -> pb.ListEntriesResponse:
+        check = Arguments()
+        size = page_size(check, request.page_size)
+        check.sequence("from_sequence", request.from_sequence)
+        check.sequence("through_sequence", request.through_sequence)
+        if request.sku:
+            check.sku("sku", request.sku)
+        if request.reservation_id:
+            check.identifier("reservation_id", request.reservation_id)
+        token = tokens.read(check, "page_token", request.page_token)
+        if not (token.isascii() and (token.isdigit() or not token)):
+            check.bad("page_token", "must be a token from an earlier page")
+        check.done()
+        head = await self._reader.head()
+        start = int(token) if token else max(request.from_sequence, head.first_sequence)
+        last = min(request.through_sequence or head.sequence, head.sequence)
+        entries, following = await self._page(request, start, last, size)
+        return pb.ListEntriesResponse(
+            entries=[entry_message(entry, self._cell) for entry in entries],
+            next_page_token=tokens.make(str(following)) if following else "",
+            head=pb.Position(epoch=head.epoch, sequence=head.sequence),
+        )
+
+    async def _page(
+        self, request: pb.ListEntriesRequest, start: int, last: int, size: int
+    ) -> tuple[list[LedgerEntry], int]:
+        """Return a page of wanted entries and the sequence the next page starts at, or 0."""
+        found: list[LedgerEntry] = []
+        scan_end = start + SCAN_MAX
+        while start <= last and start < scan_end:
+            entries = await self._reader.entries(start, limit=size)
+            if not entries:
+                return found, 0
+            for entry in entries:
+                if entry.sequence > last:
+                    return found, 0
+                if len(found) == size:
+                    return found, entry.sequence
+                if _is_wanted(entry, request):
+                    found.append(entry)
+            start = entries[-1].sequence + 1
+        return found, start if start <= last else 0
+
+    @streaming(AUDITORS)
+    async def StreamEntries(
+        self, request: pb.StreamEntriesRequest, caller: Caller
+    ) -> AsyncIterator[pb.StreamEntriesResponse]:
+        check = Arguments()
+        check.sequence("from_sequence", request.from_sequence)
+        check.done()
+        head = await self._reader.head()
+        start = request.from_sequence or head.first_sequence
+        self._check_start(request, start, head)
+        async for batch in self._reader.tail(start - 1):
+            for first in range(0, len(batch), ENTRIES_MAX):
+                part = batch[first : first + ENTRIES_MAX]
+                start = part[-1].sequence + 1
+                yield pb.StreamEntriesResponse(
+                    entries=[entry_message(entry, self._cell) for entry in part],
+                    through_sequence=start - 1,
+                )
+            if not request.follow and start > head.sequence:
+                return
+
+    def _check_start(self, request: pb.StreamEntriesRequest, start: int, head: Head) -> None:
+        """Raise what forbids to stream from here: a stream must never skip in silence."""
+        metadata = {
+            "epoch": str(head.epoch),
+            "first_sequence": str(head.first_sequence),
+            "sequence": str(head.sequence),
+        }
+        if request.epoch and request.epoch != head.epoch:
+            raise ResumeTokenExpired("the ledger is of another epoch", metadata=metadata)
+        if start < head.first_sequence:
+            raise ResumeTokenExpired("the ledger starts later", metadata=metadata)
+        if start > head.sequence + 1:
+            limit = f"must be at most {head.sequence + 1}, one past the end of the ledger"
+            raise InvalidArgument.of(("from_sequence", limit))
+
+    @unary(AUDITORS)
+    async def ExplainStock(
+        self, request: pb.ExplainStockRequest, caller: Caller
+    ) -> pb.ExplainStockResponse:
+        raise Unimplemented("ExplainStock is not served by this version")
+
+    @unary(AUDITORS)
+    async def ReplayStock(
+        self, request: pb.ReplayStockRequest, caller: Caller
+    ) -> pb.ReplayStockResponse:
+        raise Unimplemented("ReplayStock is not served by this version")
+
+    @unary(AUDITORS)
+    async def ReplayDecision(
+        self, request: pb.ReplayDecisionRequest, caller: Caller
+    ) -> pb.ReplayDecisionResponse:
+        raise Unimplemented("ReplayDecision is not served by this version")
+
+    @unary(AUDITORS)
+    async def GetProof(self, request: pb.GetProofRequest, caller: Caller) -> pb.GetProofResponse:
+        raise Unimplemented("GetProof is not served by this version")

@@ -1,0 +1,132 @@
+"""Pipeline: many operations of many agents on one stream.
+
+A frame is decided as one group.  Frames of a stream enter the engine in the order they arrive,
+and each is answered when it is done.  A bad operation fails alone, with its status as its result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+
+import grpc
+
+from holdfast.v1 import stock_pb2 as pb
+from holdfast_server.engine.batcher import Answer, Batcher
+from holdfast_server.errors import HoldfastError, InvalidArgument, error_of
+from holdfast_server.model import Caller, Code, Operation, Outcome
+from holdfast_server.rpc import arguments, responses
+from holdfast_server.rpc.call import AGENTS, Calls, Context
+from holdfast_server.rpc.status import status_of
+
+OPERATIONS_MAX = 256
+FRAMES_IN_FLIGHT_MAX = 32
+
+_PARSERS: dict[str, Callable[[Any, Caller], Operation]] = {
+    "reserve": arguments.reserve,
+    "commit": arguments.commit,
+    "release": arguments.release,
+    "extend": arguments.extend,
+    "get_stock": arguments.get_stock,
+}
+_RESPONSES: dict[str, Callable[[Outcome], Any]] = {
+    "reserve": responses.reserve_response,
+    "commit": responses.commit_response,
+    "release": responses.release_response,
+    "extend": responses.extend_response,
+}
+
+
+class _Frame:
+    """One request: the operations that parsed, and an answer for each of its entries."""
+
+    def __init__(self, request: pb.PipelineRequest, caller: Caller) -> None:
+        self.entries = list(request.operations)
+        self.operations: list[Operation] = []
+        self._parsed: list[Operation | HoldfastError] = []
+        for entry in self.entries:
+            parsed = _parse(entry, caller)
+            self._parsed.append(parsed)
+            if not isinstance(parsed, HoldfastError):
+                self.operations.append(parsed)
+
+    def response(self, answers: list[Answer]) -> pb.PipelineResponse:
+        """Return the results of all entries, given the answers to those that parsed."""
+        decided = iter(answers)
+        results = []
+        for entry, parsed in zip(self.entries, self._parsed, strict=True):
+            answer = parsed if isinstance(parsed, HoldfastError) else next(decided)
+            results.append(_result(entry, parsed, answer))
+        return pb.PipelineResponse(results=results)
+
+
+def _parse(entry: pb.PipelineOperation, caller: Caller) -> Operation | HoldfastError:
+    kind = entry.WhichOneof("operation")
+    if kind is None:
+        return InvalidArgument.of(("operation", "must be one of " + ", ".join(_PARSERS)))
+    try:
+        return _PARSERS[kind](getattr(entry, kind), caller)
+    except HoldfastError as error:
+        return error
+
+
+def _result(entry: pb.PipelineOperation, parsed: Any, answer: Any) -> pb.PipelineResult:
+    if isinstance(answer, Outcome) and answer.code >= Code.INVALID:
+        answer = error_of(answer)
+    if not isinstance(answer, Outcome):
+        return pb.PipelineResult(tag=entry.tag, error=status_of(answer))
+    kind = entry.WhichOneof("operation") or ""
+    if kind == "get_stock":
+        body: Any = responses.get_stock_response(parsed, answer)
+    else:
+        body = _RESPONSES[kind](answer)
+    return pb.PipelineResult(tag=entry.tag, **{kind: body})
+
+
+class Pipeline:
+    """Serves streams of frames."""
+
+    def __init__(self, calls: Calls, batcher: Batcher) -> None:
+        self._calls = calls
+        self._batcher = batcher
+
+    async def serve(self, requests: AsyncIterator[pb.PipelineRequest], context: Context) -> None:
+        """Answer every frame of a stream.
+
+        A stream whose caller has gone looks like one that was closed in order: nothing is
+        concluded from its end, so frames in flight are decided and their answers dropped.
+        """
+        async with self._calls.answering("StockServicer.Pipeline", context):
+            caller = self._calls.begin(context, AGENTS)
+            too_many = await self._serve_frames(requests, caller, context)
+            if too_many:
+                limit = f"must number at most {OPERATIONS_MAX} a frame, not {too_many}"
+                raise InvalidArgument.of(("operations", limit))
+
+    async def _serve_frames(
+        self, requests: AsyncIterator[pb.PipelineRequest], caller: Caller, context: Context
+    ) -> int:
+        """Serve until the stream ends, or return the size of a frame that is too large."""
+        room = asyncio.Semaphore(FRAMES_IN_FLIGHT_MAX)
+        writing = asyncio.Lock()
+        async with asyncio.TaskGroup() as frames:
+            async for request in requests:
+                if len(request.operations) > OPERATIONS_MAX:
+                    return len(request.operations)
+                await room.acquire()
+                frame = _Frame(request, caller)
+                task = frames.create_task(self._answer(frame, context, writing))
+                task.add_done_callback(lambda _task: room.release())
+        return 0
+
+    async def _answer(self, frame: _Frame, context: Context, writing: asyncio.Lock) -> None:
+        try:
+            answers = await self._batcher.execute_many(frame.operations)
+        except HoldfastError as error:
+            answers = [error] * len(frame.operations)
+        response = frame.response(answers)
+        async with writing:  # a stream takes one write at a time
+            with suppress(grpc.aio.UsageError, grpc.aio.InternalError):  # the caller has gone
+                await context.write(response)

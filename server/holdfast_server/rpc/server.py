@@ -1,0 +1,136 @@
+"""The gRPC server: options, services, start and graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+from grpc_reflection.v1alpha import reflection
+
+from holdfast.v1 import (
+    inventory_pb2,
+    inventory_pb2_grpc,
+    ledger_pb2,
+    ledger_pb2_grpc,
+    stock_pb2,
+    stock_pb2_grpc,
+)
+from holdfast_server.config import ServerConfig
+from holdfast_server.engine.batcher import Batcher
+from holdfast_server.rpc.call import Calls
+from holdfast_server.rpc.health import SERVICE as HEALTH_SERVICE
+from holdfast_server.rpc.health import Health
+from holdfast_server.rpc.inventory import InventoryServicer
+from holdfast_server.rpc.ledger import LedgerServicer
+from holdfast_server.rpc.stock import StockServicer
+from holdfast_server.stores.redis.reader import RedisReader
+
+RECEIVE_BYTES_MAX = 1 << 20
+SEND_BYTES_MAX = 16 << 20
+METADATA_BYTES_SOFT, METADATA_BYTES_HARD = 16 << 10, 32 << 10
+CONNECTION_GRACE_MS = 30_000
+ANSWER_GRACE_S = 0.5
+
+
+def options(config: ServerConfig, *, share_port: bool) -> list[tuple[str, int]]:
+    """Return the channel arguments: gRPC ignores unknown names, so a test checks each."""
+    args = [
+        ("grpc.so_reuseport", int(share_port)),
+        ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
+        ("grpc.max_send_message_length", SEND_BYTES_MAX),
+        ("grpc.max_metadata_size", METADATA_BYTES_SOFT),
+        ("grpc.absolute_max_metadata_size", METADATA_BYTES_HARD),
+        # By default a client that pings every 20 s is sent away after four minutes.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # By default more than 1,000 pending calls are cancelled, not queued.
+        ("grpc.server.max_pending_requests", config.streams_max),
+        ("grpc.server.max_pending_requests_hard_limit", config.streams_max),
+        ("grpc.max_concurrent_streams", config.streams_max),
+    ]
+    if config.connection_age_s:
+        args.append(("grpc.max_connection_age_ms", config.connection_age_s * 1000))
+        args.append(("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_MS))
+    return args
+
+
+class _GenericOnly:
+    """Takes a service as one generic handler.
+
+    Since grpcio 1.84 the accept loop waits on a future per registered method at every call; the
+    generic path is one future for all of them.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
+        self._server.add_generic_rpc_handlers(tuple(handlers))
+
+    def add_registered_method_handlers(self, _service: str, _handlers: Any) -> None:
+        """Leave the methods to the generic handler."""
+
+
+class RpcServer:
+    """Serves the three services and health on one port."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        calls: Calls,
+        batcher: Batcher,
+        reader: RedisReader,
+        *,
+        share_port: bool = False,
+    ) -> None:
+        self._config = config
+        self._calls = calls
+        self._batcher = batcher
+        self.health = Health()
+        self._server = grpc.aio.server(options=options(config, share_port=share_port))
+        target: Any = _GenericOnly(self._server)
+        stock_pb2_grpc.add_StockServiceServicer_to_server(StockServicer(calls, batcher), target)
+        inventory_pb2_grpc.add_InventoryServiceServicer_to_server(
+            InventoryServicer(calls, batcher, reader), target
+        )
+        ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
+            LedgerServicer(calls, reader, config.cell), target
+        )
+        target.add_generic_rpc_handlers((self.health.handler(),))
+        if config.reflection:
+            names = [
+                pb.DESCRIPTOR.services_by_name[name].full_name
+                for pb, name in (
+                    (stock_pb2, "StockService"),
+                    (inventory_pb2, "InventoryService"),
+                    (ledger_pb2, "LedgerService"),
+                )
+            ]
+            reflection.enable_server_reflection(
+                (*names, HEALTH_SERVICE, reflection.SERVICE_NAME), self._server
+            )
+
+    async def start(self) -> str:
+        """Bind and serve; return host:port.  Raises OSError when the address is taken."""
+        listen = self._config.listen
+        try:
+            port = self._server.add_insecure_port(listen)
+        except RuntimeError as fault:
+            raise OSError(f"cannot listen on {listen}: {fault}") from fault
+        await self._server.start()
+        return f"{listen.rpartition(':')[0]}:{port}"
+
+    async def drain(self, timeout_s: float) -> None:
+        """Refuse new work as DRAINING, finish what was taken, close the port."""
+        self.health.set_serving(False)
+        self._calls.is_draining = True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._batcher.drain()
+        except TimeoutError:
+            pass
+        await self._server.stop(min(ANSWER_GRACE_S, timeout_s))
