@@ -39,7 +39,7 @@ class Violation(NamedTuple):
 class HoldfastError(Exception):
     """Root of the tree; `reason` and `metadata` go into ErrorInfo."""
 
-    reason: ClassVar[str] = ""
+    reason: ClassVar[str] = "INTERNAL"
 
     def __init__(
         self,
@@ -159,9 +159,9 @@ class OutcomeUnknown(StoreFault):
 
 
 def leaves(root: type[HoldfastError] = HoldfastError) -> Iterator[type[HoldfastError]]:
-    """Yield every error that can be raised: the classes that carry a reason."""
+    """Yield every error that can be raised: the classes that carry a reason of their own."""
     for child in root.__subclasses__():
-        if child.reason:
+        if "reason" in vars(child):
             yield child
         yield from leaves(child)
 

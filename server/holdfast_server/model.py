@@ -57,7 +57,7 @@ class Code(IntEnum):
 
 
 class LateCommit(IntEnum):
-    """What happens to a commit that comes after the expiry; the numbers of inventory.proto."""
+    """What happens to a commit that comes after the expiry; the numbers of types.proto."""
 
     REJECT = 1
     RETRY = 2

@@ -108,7 +108,8 @@ async def _work(config: ServerConfig) -> None:
 
 def main() -> None:
     """Run one worker with the settings on the first line of standard input."""
-    config = ServerConfig(**json.loads(sys.stdin.buffer.raw.readline()))
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as settings:
+        config = ServerConfig(**json.loads(settings.readline()))
     logs.configure(level=config.log_level, style=config.log_format)
     uvloop.run(_work(config))
 

@@ -37,7 +37,7 @@ LATE, SUPERSEDED = 1, 2
 def decode_level(sku: str, raw: bytes) -> Level:
     """Return the level in the first 72 bytes of an item row."""
     counters = LEVEL.unpack_from(raw)
-    return Level(sku, *counters[:5], int(counters[5]), *counters[6:])
+    return Level._make((sku, *counters[:5], int(counters[5]), *counters[6:]))
 
 
 def decode_item(sku: str, raw: bytes) -> Item:
@@ -137,11 +137,18 @@ def _explicit(moves: bytes) -> tuple[Movement, ...]:
     return tuple(out)
 
 
-def _stock_entry(base: dict[str, Any], request: str, note: str, items: dict[str, bytes]) -> Any:
+def _stock_entry(base: dict[str, Any], request: str, moves: bytes, note: str) -> LedgerEntry:
     principal, sku, *_ = request.split(GS)
+    if base["kind"] is Kind.PUT_ITEM:
+        return LedgerEntry(**base, principal=principal, movements=(), item=decode_item(sku, moves))
     reason, _, reference = note.partition(GS)
-    item = decode_item(sku, items[sku]) if base["kind"] is Kind.PUT_ITEM else None
-    return LedgerEntry(**base, principal=principal, item=item, reason=reason, reference=reference)
+    return LedgerEntry(
+        **base,
+        principal=principal,
+        movements=_explicit(moves),
+        reason=reason,
+        reference=reference,
+    )
 
 
 def _hold_entry(base: dict[str, Any], reservation: Reservation, note: str) -> LedgerEntry:
@@ -162,8 +169,7 @@ def _hold_entry(base: dict[str, Any], reservation: Reservation, note: str) -> Le
 
 def decode_entries(body: Sequence[Any]) -> list[LedgerEntry]:
     """Return the ledger entries of one batch, in order, from its unpacked stream entry."""
-    _version, epoch, now, first, events, written = body
-    rows = {written[i].decode(): written[i + 1] for i in range(0, len(written), 2)}
+    _version, epoch, now, first, events, _rows = body
     entries = []
     for index in range(len(events) // 5):
         number, key, record, moves, note = events[index * 5 : index * 5 + 5]
@@ -176,8 +182,8 @@ def decode_entries(body: Sequence[Any]) -> list[LedgerEntry]:
             "id": name,
         }
         if kind >= Kind.PUT_ITEM:
-            base["movements"] = _explicit(moves or b"")
-            entries.append(_stock_entry(base, record[REQUEST_HEAD_SIZE:].decode(), text, rows))
+            request = record[REQUEST_HEAD_SIZE:].decode()
+            entries.append(_stock_entry(base, request, moves, text))
             continue
         reservation = decode_reservation(name, record)
         base["movements"] = _movements(kind, reservation) if moves is False else _explicit(moves)

@@ -226,7 +226,9 @@ def decode_outcome(operation: Operation, out: Sequence[Any], now_ms: int) -> Out
             code, sequence, now_ms, None, _refusal_levels(operation, detail, out), detail
         )
     if code in _RESERVATION_ENDED:
-        reservation_id = operation.reservation_id if isinstance(operation, _HOLDS) else ""
+        # Reserve is refused so on account of the reservation that it would replace.
+        subject = "replaces" if isinstance(operation, Reserve) else "reservation_id"
+        reservation_id = getattr(operation, subject)
         return Outcome(code, sequence, now_ms, decode_reservation(reservation_id, body))
     return Outcome(code, sequence, now_ms, None, (), _text(body))
 
@@ -256,7 +258,7 @@ def decode_batch(operations: Sequence[Operation], answer: Sequence[Any]) -> Batc
     """Return the answer of the script, `[now, sequence, more_due, outs]`, as values."""
     now_ms, sequence, more_due, outs = answer
     now_ms = int(now_ms)
-    outcomes = [
+    outcomes: list[Outcome | Exception] = [
         decode_outcome(operation, out, now_ms)
         for operation, out in zip(operations, outs, strict=True)
     ]

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import grpc
 import structlog
 
-from holdfast_server.errors import Draining, HoldfastError
+from holdfast_server.errors import Draining, HoldfastError, Unimplemented
 from holdfast_server.model import Caller
 from holdfast_server.rpc.identity import Identities, Role
 from holdfast_server.rpc.status import code_of, trailers_of
@@ -57,7 +57,7 @@ class Calls:
         try:
             yield
         except HoldfastError as error:
-            self.counters[name, error.reason or "INTERNAL"] += 1
+            self.counters[name, error.reason] += 1
             await context.abort(code_of(error), str(error), trailers_of(error))
         except (asyncio.CancelledError, grpc.aio.AbortError):
             self.counters[name, "CANCELLED"] += 1
@@ -68,10 +68,15 @@ class Calls:
         except Exception as fault:  # the RPC boundary: a bug answers INTERNAL and is logged
             log.exception("call failed", method=name)
             self.counters[name, "INTERNAL"] += 1
-            error = HoldfastError(f"internal error: {type(fault).__name__}")
-            await context.abort(code_of(error), str(error), trailers_of(error))
+            bug = HoldfastError(f"internal error: {type(fault).__name__}")
+            await context.abort(code_of(bug), str(bug), trailers_of(bug))
         else:
             self.counters[name, "OK"] += 1
+
+
+def later(rpc: str) -> Any:
+    """Refuse an RPC that the contract names and this version does not serve yet."""
+    raise Unimplemented(f"{rpc} is not served by this version")
 
 
 Method = Callable[[Any, Request, Caller], Awaitable[Response]]

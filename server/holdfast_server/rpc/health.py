@@ -38,7 +38,7 @@ class Health:
             self._changed = asyncio.Event()
 
     @property
-    def _status(self) -> pb.HealthCheckResponse.ServingStatus:
+    def _status(self) -> Any:
         response = pb.HealthCheckResponse
         return response.SERVING if self._is_serving else response.NOT_SERVING
 
@@ -64,7 +64,7 @@ class Health:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the service for `grpc.aio.Server.add_generic_rpc_handlers`."""
-        codec = {
+        codec: dict[str, Any] = {
             "request_deserializer": pb.HealthCheckRequest.FromString,
             "response_serializer": pb.HealthCheckResponse.SerializeToString,
         }

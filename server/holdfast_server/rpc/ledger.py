@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 from holdfast.v1 import ledger_pb2 as pb
 from holdfast.v1 import ledger_pb2_grpc
-from holdfast_server.errors import InvalidArgument, ResumeTokenExpired, Unimplemented
+from holdfast_server.errors import InvalidArgument, ResumeTokenExpired
 from holdfast_server.model import Caller, Head, LedgerEntry
 from holdfast_server.rpc import items, messages, tokens
 from holdfast_server.rpc.arguments import Arguments
-from holdfast_server.rpc.call import AUDITORS, Calls, streaming, unary
+from holdfast_server.rpc.call import AUDITORS, Calls, later, streaming, unary
 from holdfast_server.rpc.inventory import page_size
 from holdfast_server.stores.redis.reader import RedisReader
 
@@ -168,20 +168,20 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     async def ExplainStock(
         self, request: pb.ExplainStockRequest, caller: Caller
     ) -> pb.ExplainStockResponse:
-        raise Unimplemented("ExplainStock is not served by this version")
+        return later("ExplainStock")  # type: ignore[no-any-return]  # it raises
 
     @unary(AUDITORS)
     async def ReplayStock(
         self, request: pb.ReplayStockRequest, caller: Caller
     ) -> pb.ReplayStockResponse:
-        raise Unimplemented("ReplayStock is not served by this version")
+        return later("ReplayStock")  # type: ignore[no-any-return]  # it raises
 
     @unary(AUDITORS)
     async def ReplayDecision(
         self, request: pb.ReplayDecisionRequest, caller: Caller
     ) -> pb.ReplayDecisionResponse:
-        raise Unimplemented("ReplayDecision is not served by this version")
+        return later("ReplayDecision")  # type: ignore[no-any-return]  # it raises
 
     @unary(AUDITORS)
     async def GetProof(self, request: pb.GetProofRequest, caller: Caller) -> pb.GetProofResponse:
-        raise Unimplemented("GetProof is not served by this version")
+        return later("GetProof")  # type: ignore[no-any-return]  # it raises

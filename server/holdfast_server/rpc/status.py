@@ -36,18 +36,18 @@ CODES: dict[str, StatusCode] = {
     "SLOW_CONSUMER": StatusCode.RESOURCE_EXHAUSTED,
     "STORE_UNAVAILABLE": StatusCode.UNAVAILABLE,
     "OUTCOME_UNKNOWN": StatusCode.UNAVAILABLE,
+    "INTERNAL": StatusCode.INTERNAL,
 }
 
 
 def code_of(error: HoldfastError) -> StatusCode:
-    """Return the gRPC code of an error; what carries no reason is INTERNAL."""
-    return CODES.get(error.reason, StatusCode.INTERNAL)
+    """Return the gRPC code of an error."""
+    return CODES[error.reason]
 
 
 def _details(error: HoldfastError) -> list[Message]:
     metadata = {key: value[:MESSAGE_MAX] for key, value in error.metadata.items()}
-    reason = error.reason or "INTERNAL"
-    details: list[Message] = [ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)]
+    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
     if error.violations:
         details.append(
             BadRequest(

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 
 from holdfast.v1 import stock_pb2 as pb
 from holdfast.v1 import stock_pb2_grpc
+from holdfast.v1.types_pb2 import SOURCE_STORE
 from holdfast_server.engine.batcher import Batcher
-from holdfast_server.errors import Unimplemented, error_of
+from holdfast_server.errors import error_of
 from holdfast_server.model import Caller, Code, Operation, Outcome
 from holdfast_server.rpc import arguments, messages, responses
-from holdfast_server.rpc.call import AGENTS, READERS, Calls, Context, streaming, unary
+from holdfast_server.rpc.call import AGENTS, READERS, Calls, Context, later, streaming, unary
 from holdfast_server.rpc.pipeline import Pipeline
 
 
@@ -51,14 +52,19 @@ class StockServicer(stock_pb2_grpc.StockServiceServicer):
     ) -> pb.GetReservationResponse:
         outcome = await self._decide(arguments.get_reservation(request, caller))
         assert outcome.reservation is not None
-        return pb.GetReservationResponse(reservation=messages.reservation(outcome.reservation))
+        return pb.GetReservationResponse(
+            reservation=messages.reservation(outcome.reservation), source=SOURCE_STORE
+        )
 
     @unary(READERS)
     async def GetStock(self, request: pb.GetStockRequest, caller: Caller) -> pb.GetStockResponse:
         operation = arguments.get_stock(request, caller)
         return responses.get_stock_response(operation, await self._decide(operation))
 
-    async def Pipeline(self, requests: AsyncIterator[pb.PipelineRequest], context: Context) -> None:
+    # It writes instead of yielding, because frames are answered out of order.
+    async def Pipeline(  # type: ignore[override]
+        self, requests: AsyncIterator[pb.PipelineRequest], context: Context
+    ) -> None:
         """Answer frames of operations; see `rpc.pipeline`."""
         await self._pipeline.serve(requests, context)
 
@@ -66,5 +72,5 @@ class StockServicer(stock_pb2_grpc.StockServiceServicer):
     async def Watch(
         self, request: pb.WatchRequest, caller: Caller
     ) -> AsyncIterator[pb.WatchResponse]:
-        raise Unimplemented("Watch is not served by this version")
-        yield pb.WatchResponse()
+        for response in later("Watch"):
+            yield response

@@ -36,7 +36,7 @@ class Link:
     def __init__(
         self, url: str, *, timeout_ms: int, greet: Callable[[Connection], Awaitable[None]]
     ) -> None:
-        self._pool = ConnectionPool.from_url(
+        self._pool: Any = ConnectionPool.from_url(
             url, retry=None, socket_timeout=None, socket_connect_timeout=timeout_ms / 1000
         )
         self._timeout_s = timeout_ms / 1000
@@ -82,10 +82,10 @@ class Link:
     async def _connected(self) -> Connection:
         if self._connection is not None:
             return self._connection
-        connection = self._pool.make_connection()
+        connection: Connection = self._pool.make_connection()
         try:
             async with asyncio.timeout(self._timeout_s):
-                await connection.connect()
+                await connection.connect()  # type: ignore[no-untyped-call]  # theirs
                 await self._greet(connection)
         except (RedisError, OSError, TimeoutError) as fault:
             await self._close(connection)
