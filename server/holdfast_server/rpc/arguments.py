@@ -34,6 +34,14 @@ SEQUENCE_MAX = 2**53
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
+SKU_LIMIT = f"must be 1 to {SKU_LEN_MAX} printable characters without outer spaces"
+
+
+def is_sku(value: str) -> bool:
+    """Tell whether a text can be a SKU."""
+    return 0 < len(value) <= SKU_LEN_MAX and value.isprintable() and value == value.strip()
+
+
 class Arguments:
     """Collects what is wrong with one request; `done` raises it all at once."""
 
@@ -63,8 +71,8 @@ class Arguments:
 
     def sku(self, field: str, value: str) -> None:
         """Check a SKU."""
-        if not (0 < len(value) <= SKU_LEN_MAX and value.isprintable() and value == value.strip()):
-            self.bad(field, "must be 1 to 128 printable characters without outer spaces")
+        if not is_sku(value):
+            self.bad(field, SKU_LIMIT)
 
     def location(self, field: str, value: str) -> None:
         """Check a location, which may be empty."""
@@ -119,10 +127,12 @@ class Arguments:
         count = 0
         for line in lines:
             sku, location, quantity = line.sku, line.location, line.quantity
-            self.sku(f"lines[{count}].sku", sku)
+            if not is_sku(sku):
+                self.bad(f"lines[{count}].sku", SKU_LIMIT)
             if location:
                 self.location(f"lines[{count}].location", location)
-            self.units(f"lines[{count}].quantity", quantity)
+            if not 1 <= quantity <= UNITS_MAX:
+                self.units(f"lines[{count}].quantity", quantity)
             merged[sku, location] = merged.get((sku, location), 0) + quantity
             count += 1
         if not low <= count <= LINES_MAX:
@@ -130,8 +140,6 @@ class Arguments:
         for (sku, _location), total in merged.items():
             if total > UNITS_MAX:
                 self.bad("lines.quantity", f"must sum to at most {UNITS_MAX} for {sku}")
-        if len(merged) == 1:
-            return tuple(Line(sku, n, where) for (sku, where), n in merged.items())
         return tuple(Line(sku, n, where) for (sku, where), n in sorted(merged.items()))
 
 

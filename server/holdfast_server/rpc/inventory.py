@@ -37,7 +37,7 @@ def _counted(response: Any, outcome: Outcome) -> Any:
     level, place = outcome.levels[0], outcome.detail
     assert isinstance(level, Level)
     assert isinstance(place, LocationStock)
-    response.level.CopyFrom(messages.level(level, outcome.now_ms))
+    messages.put_level(response.level, level, outcome.now_ms)
     response.location_stock.CopyFrom(items.location_message(place))
     response.deficit = level.deficit
     response.sequence = outcome.sequence

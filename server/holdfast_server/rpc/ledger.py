@@ -44,7 +44,7 @@ def entry_message(value: LedgerEntry, cell: int) -> pb.LedgerEntry:
         reference=value.reference,
     )
     if value.reservation is not None:
-        message.reservation.CopyFrom(messages.reservation(value.reservation))
+        messages.put_reservation(message.reservation, value.reservation)
     if value.item is not None:
         message.item.CopyFrom(items.item_message(value.item))
     if any(value.context):

@@ -31,11 +31,11 @@ _PARSERS: dict[str, Callable[[Any, Caller], Operation]] = {
     "extend": arguments.extend,
     "get_stock": arguments.get_stock,
 }
-_RESPONSES: dict[str, Callable[[Outcome], Any]] = {
-    "reserve": responses.reserve_response,
-    "commit": responses.commit_response,
-    "release": responses.release_response,
-    "extend": responses.extend_response,
+_RESPONSES: dict[str, Callable[[Any, Outcome], Any]] = {
+    "reserve": responses.put_reserve,
+    "commit": responses.put_commit,
+    "release": responses.put_release,
+    "extend": responses.put_extend,
 }
 
 
@@ -55,11 +55,11 @@ class _Frame:
     def response(self, answers: list[Answer]) -> pb.PipelineResponse:
         """Return the results of all entries, given the answers to those that parsed."""
         decided = iter(answers)
-        results = []
+        response = pb.PipelineResponse()
         for entry, parsed in zip(self.entries, self._parsed, strict=True):
             answer = parsed if isinstance(parsed, HoldfastError) else next(decided)
-            results.append(_result(entry, parsed, answer))
-        return pb.PipelineResponse(results=results)
+            _put_result(response.results.add(tag=entry.tag), entry, parsed, answer)
+        return response
 
 
 def _parse(entry: pb.PipelineOperation, caller: Caller) -> Operation | HoldfastError:
@@ -72,17 +72,20 @@ def _parse(entry: pb.PipelineOperation, caller: Caller) -> Operation | HoldfastE
         return error
 
 
-def _result(entry: pb.PipelineOperation, parsed: Any, answer: Any) -> pb.PipelineResult:
+def _put_result(
+    result: pb.PipelineResult, entry: pb.PipelineOperation, parsed: Any, answer: Any
+) -> None:
     if isinstance(answer, Outcome) and answer.code >= Code.INVALID:
         answer = error_of(answer)
     if not isinstance(answer, Outcome):
-        return pb.PipelineResult(tag=entry.tag, error=status_of(answer))
+        error = answer if isinstance(answer, HoldfastError) else HoldfastError(repr(answer))
+        result.error.CopyFrom(status_of(error))
+        return
     kind = entry.WhichOneof("operation") or ""
     if kind == "get_stock":
-        body: Any = responses.get_stock_response(parsed, answer)
+        responses.put_get_stock(result.get_stock, parsed, answer)
     else:
-        body = _RESPONSES[kind](answer)
-    return pb.PipelineResult(tag=entry.tag, **{kind: body})
+        _RESPONSES[kind](getattr(result, kind), answer)
 
 
 class Pipeline:

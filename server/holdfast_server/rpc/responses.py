@@ -1,4 +1,7 @@
-"""Outcomes to the responses of StockService, for unary calls and Pipeline alike."""
+"""Outcomes to the responses of StockService, filled in where they stand.
+
+A unary call fills a response of its own, Pipeline one inside its frame.
+"""
 
 from __future__ import annotations
 
@@ -8,61 +11,56 @@ from holdfast_server.model import Code, GetStock, Outcome
 from holdfast_server.rpc import messages
 
 
-def reserve_response(outcome: Outcome) -> pb.ReserveResponse:
-    """Return the answer to a Reserve: a reservation, or a refusal."""
-    response = pb.ReserveResponse(
-        sequence=outcome.sequence,
-        replayed=outcome.code == Code.REPLAYED,
-        levels=messages.levels(outcome),
-    )
+def _put_claim(response: pb.ReserveResponse | pb.CommitResponse, outcome: Outcome) -> None:
+    response.sequence = outcome.sequence
+    response.replayed = outcome.code == Code.REPLAYED
     if outcome.reservation is not None:
-        response.reservation.CopyFrom(messages.reservation(outcome.reservation))
+        messages.put_reservation(response.reservation, outcome.reservation)
     else:
         response.refusal.CopyFrom(messages.refusal(outcome))
+    messages.put_levels(response.levels, outcome)
+
+
+def put_reserve(response: pb.ReserveResponse, outcome: Outcome) -> pb.ReserveResponse:
+    """Fill in the answer to a Reserve: a reservation, or a refusal."""
+    _put_claim(response, outcome)
     return response
 
 
-def commit_response(outcome: Outcome) -> pb.CommitResponse:
-    """Return the answer to a Commit: a reservation, or a refusal."""
-    response = pb.CommitResponse(
-        sequence=outcome.sequence,
-        replayed=outcome.code == Code.REPLAYED,
-        levels=messages.levels(outcome),
-    )
-    if outcome.reservation is not None:
-        response.reservation.CopyFrom(messages.reservation(outcome.reservation))
-    else:
-        response.refusal.CopyFrom(messages.refusal(outcome))
+def put_commit(response: pb.CommitResponse, outcome: Outcome) -> pb.CommitResponse:
+    """Fill in the answer to a Commit: a reservation, or a refusal."""
+    _put_claim(response, outcome)
     return response
 
 
-def release_response(outcome: Outcome) -> pb.ReleaseResponse:
-    """Return the answer to a Release."""
+def put_release(response: pb.ReleaseResponse, outcome: Outcome) -> pb.ReleaseResponse:
+    """Fill in the answer to a Release."""
     assert outcome.reservation is not None
-    return pb.ReleaseResponse(
-        reservation=messages.reservation(outcome.reservation),
-        sequence=outcome.sequence,
-        replayed=outcome.code == Code.REPLAYED,
-        levels=messages.levels(outcome),
-    )
+    messages.put_reservation(response.reservation, outcome.reservation)
+    response.sequence = outcome.sequence
+    response.replayed = outcome.code == Code.REPLAYED
+    messages.put_levels(response.levels, outcome)
+    return response
 
 
-def extend_response(outcome: Outcome) -> pb.ExtendResponse:
-    """Return the answer to an Extend."""
+def put_extend(response: pb.ExtendResponse, outcome: Outcome) -> pb.ExtendResponse:
+    """Fill in the answer to an Extend."""
     assert outcome.reservation is not None
-    return pb.ExtendResponse(
-        reservation=messages.reservation(outcome.reservation),
-        sequence=outcome.sequence,
-        replayed=outcome.code == Code.REPLAYED,
-    )
+    messages.put_reservation(response.reservation, outcome.reservation)
+    response.sequence = outcome.sequence
+    response.replayed = outcome.code == Code.REPLAYED
+    return response
 
 
-def get_stock_response(operation: GetStock, outcome: Outcome) -> pb.GetStockResponse:
-    """Return the answer to a GetStock: levels in the order asked, and what does not exist."""
-    response = pb.GetStockResponse(sequence=outcome.sequence, source=types_pb2.SOURCE_STORE)
+def put_get_stock(
+    response: pb.GetStockResponse, operation: GetStock, outcome: Outcome
+) -> pb.GetStockResponse:
+    """Fill in the answer to a GetStock: levels in the order asked, and what does not exist."""
+    response.sequence = outcome.sequence
+    response.source = types_pb2.SOURCE_STORE
     for sku, level in zip(operation.skus, outcome.levels, strict=True):
         if level is None:
             response.missing_skus.append(sku)
         else:
-            response.levels.append(messages.level(level, outcome.now_ms))
+            messages.put_level(response.levels.add(), level, outcome.now_ms)
     return response

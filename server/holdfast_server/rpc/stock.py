@@ -32,19 +32,23 @@ class StockServicer(stock_pb2_grpc.StockServiceServicer):
 
     @unary(AGENTS)
     async def Reserve(self, request: pb.ReserveRequest, caller: Caller) -> pb.ReserveResponse:
-        return responses.reserve_response(await self._decide(arguments.reserve(request, caller)))
+        outcome = await self._decide(arguments.reserve(request, caller))
+        return responses.put_reserve(pb.ReserveResponse(), outcome)
 
     @unary(AGENTS)
     async def Commit(self, request: pb.CommitRequest, caller: Caller) -> pb.CommitResponse:
-        return responses.commit_response(await self._decide(arguments.commit(request, caller)))
+        outcome = await self._decide(arguments.commit(request, caller))
+        return responses.put_commit(pb.CommitResponse(), outcome)
 
     @unary(AGENTS)
     async def Release(self, request: pb.ReleaseRequest, caller: Caller) -> pb.ReleaseResponse:
-        return responses.release_response(await self._decide(arguments.release(request, caller)))
+        outcome = await self._decide(arguments.release(request, caller))
+        return responses.put_release(pb.ReleaseResponse(), outcome)
 
     @unary(AGENTS)
     async def Extend(self, request: pb.ExtendRequest, caller: Caller) -> pb.ExtendResponse:
-        return responses.extend_response(await self._decide(arguments.extend(request, caller)))
+        outcome = await self._decide(arguments.extend(request, caller))
+        return responses.put_extend(pb.ExtendResponse(), outcome)
 
     @unary(READERS)
     async def GetReservation(
@@ -52,14 +56,15 @@ class StockServicer(stock_pb2_grpc.StockServiceServicer):
     ) -> pb.GetReservationResponse:
         outcome = await self._decide(arguments.get_reservation(request, caller))
         assert outcome.reservation is not None
-        return pb.GetReservationResponse(
-            reservation=messages.reservation(outcome.reservation), source=SOURCE_STORE
-        )
+        response = pb.GetReservationResponse(source=SOURCE_STORE)
+        messages.put_reservation(response.reservation, outcome.reservation)
+        return response
 
     @unary(READERS)
     async def GetStock(self, request: pb.GetStockRequest, caller: Caller) -> pb.GetStockResponse:
         operation = arguments.get_stock(request, caller)
-        return responses.get_stock_response(operation, await self._decide(operation))
+        outcome = await self._decide(operation)
+        return responses.put_get_stock(pb.GetStockResponse(), operation, outcome)
 
     # It writes instead of yielding, because frames are answered out of order.
     async def Pipeline(  # type: ignore[override]
