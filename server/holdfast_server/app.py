@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,18 @@ class Running:
     target: str
     store: RedisStore
     batcher: Batcher
+    calls: Calls
     rpc: RpcServer
     embedded: EmbeddedValkey | None
     tasks: frozenset[asyncio.Task[None]]
 
 
+_TROUBLE = frozenset({"died", "restart_failed", "aof_truncated", "killed"})
+
+
 def _note(event: EmbeddedEvent) -> None:
-    log.info("embedded store", **event.__dict__)
+    write = log.warning if event.kind in _TROUBLE else log.info
+    write("embedded store", kind=event.kind, pid=event.pid, detail=event.detail)
 
 
 @asynccontextmanager
@@ -121,7 +126,7 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         stack.push_async_callback(rpc.drain, config.drain_timeout_ms / 1000)
         rpc.health.set_serving(True)
         log.info("serving", target=target, open_mode=calls.identities.is_open, epoch=store.known[0])
-        yield Running(target, store, batcher, rpc, valkey, tasks)
+        yield Running(target, store, batcher, calls, rpc, valkey, tasks)
 
 
 @asynccontextmanager
@@ -150,6 +155,8 @@ async def serve(config: ServerConfig, *, share_port: bool = False) -> None:
         )
         stop.cancel()
         log.info("draining", timeout_ms=config.drain_timeout_ms)
+    calls = {" ".join(key): count for key, count in sorted(server.calls.counters.items())}
+    log.info("served", calls=calls, **asdict(server.batcher.counters))
     for task in done - {stop}:
         task.result()
 
