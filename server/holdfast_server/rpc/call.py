@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import grpc
 import structlog
 
-from holdfast_server.errors import Draining, HoldfastError, Unimplemented
+from holdfast_server.errors import Draining, HoldfastError, InvalidArgument, Unimplemented
 from holdfast_server.model import Caller
 from holdfast_server.rpc.identity import Identities, Role
 from holdfast_server.rpc.status import code_of, trailers_of
@@ -36,6 +36,16 @@ AUDITORS = frozenset({Role.AUDITOR})
 READERS = frozenset({Role.AGENT, Role.CONNECTOR, Role.AUDITOR})
 
 
+MALFORMED = object()
+"""Stands for a request whose bytes are no message of its type."""
+
+
+def check_message(request: object) -> None:
+    """Raise InvalidArgument for a request that could not be parsed."""
+    if request is MALFORMED:
+        raise InvalidArgument.of(("request", "must be a protobuf message of this call"))
+
+
 @dataclass(eq=False)
 class Calls:
     """What all calls of a server share."""
@@ -45,11 +55,13 @@ class Calls:
     is_draining: bool = False
     drained: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def begin(self, context: Context, allowed: frozenset[Role]) -> Caller:
-        """Return who calls.  Raises Draining, Unauthenticated or NotOwner."""
+    def begin(self, context: Context, allowed: frozenset[Role], request: object = None) -> Caller:
+        """Return who calls.  Raises Draining, Unauthenticated, NotOwner or InvalidArgument."""
         if self.is_draining:
             raise Draining("the server is shutting down", retry_after_ms=100)
-        return self.identities.caller(context.invocation_metadata(), allowed)
+        caller = self.identities.caller(context.invocation_metadata(), allowed)
+        check_message(request)
+        return caller
 
     @asynccontextmanager
     async def answering(self, name: str, context: Context) -> AsyncIterator[None]:
@@ -97,7 +109,7 @@ def unary(
         async def handler(self: Any, request: Request, context: Context) -> Response:
             calls: Calls = self.calls
             async with calls.answering(name, context):
-                caller = calls.begin(context, allowed)
+                caller = calls.begin(context, allowed, request)
                 if context.time_remaining() is not None:  # gRPC cancels the handler by then
                     return await method(self, request, caller)
                 async with asyncio.timeout(DEADLINE_DEFAULT_S):
@@ -123,7 +135,7 @@ def streaming(
         async def handler(self: Any, request: Request, context: Context) -> AsyncIterator[Response]:
             calls: Calls = self.calls
             async with calls.answering(name, context):
-                caller = calls.begin(context, allowed)
+                caller = calls.begin(context, allowed, request)
                 async for response in method(self, request, caller):
                     yield response
 

@@ -11,6 +11,7 @@ from holdfast_server.errors import HoldfastError, InvalidArgument, error_of
 from holdfast_server.model import Caller, Code, Operation, Outcome
 from holdfast_server.rpc import items
 from holdfast_server.rpc.arguments import Arguments
+from holdfast_server.rpc.call import check_message
 
 ROWS_MAX, ERRORS_MAX, STOCK_MAX = 1_000, 1_000, 100
 
@@ -26,7 +27,7 @@ def _operations(request: pb.ImportRequest, row: pb.ImportRow, caller: Caller) ->
         raise InvalidArgument.of(("stock", f"must number at most {STOCK_MAX}"))
     put = items.put_item(_request_id(request, row, "item"), row.item, caller)
     operations: list[Operation] = [put]
-    for entry in row.stock:
+    for index, entry in enumerate(row.stock):
         count = pb.SetStockRequest(
             request_id=_request_id(request, row, f"stock/{entry.location}"),
             sku=row.item.sku,
@@ -35,8 +36,17 @@ def _operations(request: pb.ImportRequest, row: pb.ImportRow, caller: Caller) ->
             reason="import",
             reference=request.request_id,
         )
-        operations.append(items.set_stock(count, caller))
+        operations.append(_counted(index, count, caller))
     return operations
+
+
+def _counted(index: int, count: pb.SetStockRequest, caller: Caller) -> Operation:
+    """Return the operation of one count, its bad fields named as they stand in the row."""
+    try:
+        return items.set_stock(count, caller)
+    except InvalidArgument as error:
+        named = [(f"stock[{index}].{field}", limit) for field, limit in error.violations]
+        raise InvalidArgument.of(*named) from None
 
 
 def _failure(answer: Answer) -> HoldfastError | None:
@@ -64,6 +74,7 @@ async def import_rows(
     """
     response = pb.ImportResponse()
     async for request in requests:
+        check_message(request)
         check = Arguments()
         check.identifier("request_id", request.request_id)
         if len(request.rows) > ROWS_MAX:

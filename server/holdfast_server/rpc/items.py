@@ -51,7 +51,7 @@ def _text(check: Arguments, item: pb.Item, name: str, bytes_max: int) -> str | N
 
 def policy(check: Arguments, item: pb.Item) -> Policy:
     """Check and return the policy an item message sets; absent fields keep what is."""
-    late = item.late_commit if item.HasField("late_commit") else None
+    late = item.late_commit or None
     if late is not None and late not in _LATE:
         check.bad("item.late_commit", "must be REJECT, RETRY or REVIEW")
     return Policy(
@@ -180,4 +180,5 @@ def location_message(value: LocationStock) -> pb.LocationStock:
         on_hand=value.on_hand,
         held=value.held,
         committed=value.committed,
+        revision=value.revision,
     )

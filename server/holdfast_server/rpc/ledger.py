@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from holdfast.v1 import ledger_pb2 as pb
 from holdfast.v1 import ledger_pb2_grpc
-from holdfast_server.errors import InvalidArgument, ResumeTokenExpired
+from holdfast_server.errors import ResumeTokenExpired
 from holdfast_server.model import Caller, Head, LedgerEntry
 from holdfast_server.rpc import items, messages, tokens
 from holdfast_server.rpc.arguments import Arguments
@@ -62,6 +62,16 @@ def _is_wanted(entry: LedgerEntry, request: pb.ListEntriesRequest) -> bool:
     return any(move.sku == request.sku for move in entry.movements)
 
 
+def _lost(words: str, head: Head) -> ResumeTokenExpired:
+    """Return the error of a reader that cannot go on from where it was: never skip in silence."""
+    metadata = {
+        "epoch": str(head.epoch),
+        "first_sequence": str(head.first_sequence),
+        "sequence": str(head.sequence),
+    }
+    return ResumeTokenExpired(words, metadata=metadata)
+
+
 class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     """Reads of the ledger, beside the decision path."""
 
@@ -99,7 +109,9 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             check.bad("page_token", "must be a token from an earlier page")
         check.done()
         head = await self._reader.head()
-        start = int(token) if token else max(request.from_sequence, head.first_sequence)
+        start = int(token) if token else request.from_sequence or head.first_sequence
+        if start < head.first_sequence:
+            raise _lost(f"the ledger starts at sequence {head.first_sequence}", head)
         last = min(request.through_sequence or head.sequence, head.sequence)
         entries, following = await self._page(request, start, last, size)
         return pb.ListEntriesResponse(
@@ -137,7 +149,12 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         check.done()
         head = await self._reader.head()
         start = request.from_sequence or head.first_sequence
-        self._check_start(request, start, head)
+        if request.HasField("epoch") and request.epoch != head.epoch:
+            raise _lost("the ledger is of another epoch", head)
+        if start > head.sequence + 1:
+            raise _lost(f"the ledger ends at sequence {head.sequence}", head)
+        if start < head.first_sequence:
+            raise _lost(f"the ledger starts at sequence {head.first_sequence}", head)
         async for batch in self._reader.tail(start - 1):
             for first in range(0, len(batch), ENTRIES_MAX):
                 part = batch[first : first + ENTRIES_MAX]
@@ -148,21 +165,6 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
                 )
             if not request.follow and start > head.sequence:
                 return
-
-    def _check_start(self, request: pb.StreamEntriesRequest, start: int, head: Head) -> None:
-        """Raise what forbids to stream from here: a stream must never skip in silence."""
-        metadata = {
-            "epoch": str(head.epoch),
-            "first_sequence": str(head.first_sequence),
-            "sequence": str(head.sequence),
-        }
-        if request.epoch and request.epoch != head.epoch:
-            raise ResumeTokenExpired("the ledger is of another epoch", metadata=metadata)
-        if start < head.first_sequence:
-            raise ResumeTokenExpired("the ledger starts later", metadata=metadata)
-        if start > head.sequence + 1:
-            limit = f"must be at most {head.sequence + 1}, one past the end of the ledger"
-            raise InvalidArgument.of(("from_sequence", limit))
 
     @unary(AUDITORS)
     async def ExplainStock(

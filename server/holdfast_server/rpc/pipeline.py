@@ -18,7 +18,7 @@ from holdfast_server.engine.batcher import Answer, Batcher
 from holdfast_server.errors import HoldfastError, InvalidArgument, error_of
 from holdfast_server.model import Caller, Code, Operation, Outcome
 from holdfast_server.rpc import arguments, responses
-from holdfast_server.rpc.call import AGENTS, Calls, Context
+from holdfast_server.rpc.call import AGENTS, MALFORMED, Calls, Context, check_message
 from holdfast_server.rpc.status import status_of
 
 OPERATIONS_MAX = 256
@@ -103,26 +103,27 @@ class Pipeline:
         """
         async with self._calls.answering("StockServicer.Pipeline", context):
             caller = self._calls.begin(context, AGENTS)
-            too_many = await self._serve_frames(requests, caller, context)
-            if too_many:
-                limit = f"must number at most {OPERATIONS_MAX} a frame, not {too_many}"
+            bad = await self._serve_frames(requests, caller, context)
+            if bad is not None:
+                check_message(bad)
+                limit = f"must number at most {OPERATIONS_MAX} a frame, not {len(bad.operations)}"
                 raise InvalidArgument.of(("operations", limit))
 
     async def _serve_frames(
         self, requests: AsyncIterator[pb.PipelineRequest], caller: Caller, context: Context
-    ) -> int:
-        """Serve until the stream ends, or return the size of a frame that is too large."""
+    ) -> pb.PipelineRequest | None:
+        """Serve until the stream ends, or return a frame that cannot be served."""
         room = asyncio.Semaphore(FRAMES_IN_FLIGHT_MAX)
         writing = asyncio.Lock()
         async with asyncio.TaskGroup() as frames:
             async for request in requests:
-                if len(request.operations) > OPERATIONS_MAX:
-                    return len(request.operations)
+                if request is MALFORMED or len(request.operations) > OPERATIONS_MAX:
+                    return request
                 await room.acquire()
                 frame = _Frame(request, caller)
                 task = frames.create_task(self._answer(frame, context, writing))
                 task.add_done_callback(lambda _task: room.release())
-        return 0
+        return None
 
     async def _answer(self, frame: _Frame, context: Context, writing: asyncio.Lock) -> None:
         try:

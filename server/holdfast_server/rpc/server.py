@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection
 
 from holdfast.v1 import (
@@ -19,7 +20,7 @@ from holdfast.v1 import (
 )
 from holdfast_server.config import ServerConfig
 from holdfast_server.engine.batcher import Batcher
-from holdfast_server.rpc.call import Calls
+from holdfast_server.rpc.call import MALFORMED, Calls
 from holdfast_server.rpc.health import SERVICE as HEALTH_SERVICE
 from holdfast_server.rpc.health import Health
 from holdfast_server.rpc.inventory import InventoryServicer
@@ -58,21 +59,37 @@ def options(config: ServerConfig, *, share_port: bool) -> list[tuple[str, int]]:
     return args
 
 
-class _GenericOnly:
-    """Takes a service as one generic handler.
+class _Registry:
+    """Takes services from the generated code and adds each as one generic handler.
 
-    Since grpcio 1.84 the accept loop waits on a future per registered method at every call; the
-    generic path is one future for all of them.
+    The generated code would register every method by itself, and its parser would answer bytes
+    that are no message with a bare UNKNOWN; here they reach the wrapper, which names the fault.
     """
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
 
-    def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
-        self._server.add_generic_rpc_handlers(tuple(handlers))
+    def add_generic_rpc_handlers(self, _handlers: Any) -> None:
+        """Wait for the methods by name, which the generated code gives next."""
 
-    def add_registered_method_handlers(self, _service: str, _handlers: Any) -> None:
-        """Leave the methods to the generic handler."""
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Add the methods of a service."""
+        lenient = {
+            name: handler._replace(request_deserializer=_parser(handler.request_deserializer))
+            for name, handler in handlers.items()
+        }
+        generic = grpc.method_handlers_generic_handler(service, lenient)
+        self._server.add_generic_rpc_handlers((generic,))
+
+
+def _parser(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def parser(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            return MALFORMED
+
+    return parser
 
 
 class RpcServer:
@@ -92,7 +109,7 @@ class RpcServer:
         self._batcher = batcher
         self.health = Health()
         self._server = grpc.aio.server(options=options(config, share_port=share_port))
-        target: Any = _GenericOnly(self._server)
+        target: Any = _Registry(self._server)
         stock_pb2_grpc.add_StockServiceServicer_to_server(StockServicer(calls, batcher), target)
         inventory_pb2_grpc.add_InventoryServiceServicer_to_server(
             InventoryServicer(calls, batcher, reader), target
@@ -100,7 +117,7 @@ class RpcServer:
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
             LedgerServicer(calls, reader, config.cell), target
         )
-        target.add_generic_rpc_handlers((self.health.handler(),))
+        self._server.add_generic_rpc_handlers((self.health.handler(),))
         if config.reflection:
             names = [
                 pb.DESCRIPTOR.services_by_name[name].full_name

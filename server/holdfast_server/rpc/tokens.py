@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 
 from holdfast_server.rpc.arguments import Arguments
 
@@ -18,6 +17,6 @@ def read(check: Arguments, field: str, token: str) -> str:
     try:
         padded = token + "=" * (-len(token) % 4)
         return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         check.bad(field, "must be a token from an earlier page")
         return ""

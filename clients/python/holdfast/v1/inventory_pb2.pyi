@@ -181,7 +181,7 @@ class Item(_message.Message):
     scarce_at: _builtins.int
     """available up to which the pressure is SCARCE: 0 to 1,000,000,000 units. Default: 3."""
     late_commit: _types_pb2.LateCommit.ValueType
-    """What happens to a Commit after the expiry. Default: REJECT."""
+    """What happens to a Commit after the expiry. UNSPECIFIED is as absent. Default: REJECT."""
     system_of_record: _builtins.str
     """The principal that alone may SetStock, at most 128 bytes. Default: empty, whoever may write stock."""
     @_builtins.property
@@ -273,6 +273,7 @@ class LocationStock(_message.Message):
     ON_HAND_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     COMMITTED_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     location: _builtins.str
     """The location."""
     on_hand: _builtins.int
@@ -281,6 +282,8 @@ class LocationStock(_message.Message):
     """Units held by lines that name this location. Lines bound to no location count in the item's level only."""
     committed: _builtins.int
     """Units committed by lines that name this location, and not yet shipped."""
+    revision: _builtins.int
+    """Ledger sequence of its last change. 0: never changed."""
     def __init__(
         self,
         *,
@@ -288,10 +291,11 @@ class LocationStock(_message.Message):
         on_hand: _builtins.int = ...,
         held: _builtins.int = ...,
         committed: _builtins.int = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed", b"committed", "held", b"held", "location", b"location", "on_hand", b"on_hand"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed", b"committed", "held", b"held", "location", b"location", "on_hand", b"on_hand", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

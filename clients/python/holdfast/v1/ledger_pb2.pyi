@@ -380,7 +380,7 @@ class ListEntriesRequest(_message.Message):
     SKU_FIELD_NUMBER: _builtins.int
     RESERVATION_ID_FIELD_NUMBER: _builtins.int
     from_sequence: _builtins.int
-    """First sequence. 0, or one that can no longer be read: the oldest entry that can; compare the first answered."""
+    """First sequence. 0: the oldest entry that can still be read. An older one answers RESUME_TOKEN_EXPIRED."""
     through_sequence: _builtins.int
     """Last sequence, from_sequence or more. 0: the end of the ledger."""
     page_size: _builtins.int

@@ -101,8 +101,8 @@ class LedgerServiceServicer:
     def StreamEntries(self, request, context):
         """Stream entries in order and without a gap, from a sequence on.
 
-        Errors: RESUME_TOKEN_EXPIRED (from_sequence is older than the oldest entry that can still be read, or the
-        ledger has another epoch), SLOW_CONSUMER; INVALID_ARGUMENT also for a from_sequence beyond the next one to come.
+        Errors: RESUME_TOKEN_EXPIRED (from_sequence is older than the oldest entry that can still be read or beyond the
+        next one to come, or the ledger has another epoch), SLOW_CONSUMER.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

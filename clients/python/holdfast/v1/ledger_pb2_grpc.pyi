@@ -49,8 +49,8 @@ class LedgerServiceStub:
     StreamEntries: _grpc.UnaryStreamMultiCallable[_ledger_pb2.StreamEntriesRequest, _ledger_pb2.StreamEntriesResponse]
     """Stream entries in order and without a gap, from a sequence on.
 
-    Errors: RESUME_TOKEN_EXPIRED (from_sequence is older than the oldest entry that can still be read, or the
-    ledger has another epoch), SLOW_CONSUMER; INVALID_ARGUMENT also for a from_sequence beyond the next one to come.
+    Errors: RESUME_TOKEN_EXPIRED (from_sequence is older than the oldest entry that can still be read or beyond the
+    next one to come, or the ledger has another epoch), SLOW_CONSUMER.
     """
     ExplainStock: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ExplainStockRequest, _ledger_pb2.ExplainStockResponse]
     """Explain an item's level: every term of it, with the entries that made it.
@@ -94,8 +94,8 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     StreamEntries: _aio.UnaryStreamMultiCallable[_ledger_pb2.StreamEntriesRequest, _ledger_pb2.StreamEntriesResponse]  # type: ignore[assignment]
     """Stream entries in order and without a gap, from a sequence on.
 
-    Errors: RESUME_TOKEN_EXPIRED (from_sequence is older than the oldest entry that can still be read, or the
-    ledger has another epoch), SLOW_CONSUMER; INVALID_ARGUMENT also for a from_sequence beyond the next one to come.
+    Errors: RESUME_TOKEN_EXPIRED (from_sequence is older than the oldest entry that can still be read or beyond the
+    next one to come, or the ledger has another epoch), SLOW_CONSUMER.
     """
     ExplainStock: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ExplainStockRequest, _ledger_pb2.ExplainStockResponse]  # type: ignore[assignment]
     """Explain an item's level: every term of it, with the entries that made it.
@@ -154,8 +154,8 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_ledger_pb2.StreamEntriesResponse], _abc.AsyncIterator[_ledger_pb2.StreamEntriesResponse]]:
         """Stream entries in order and without a gap, from a sequence on.
 
-        Errors: RESUME_TOKEN_EXPIRED (from_sequence is older than the oldest entry that can still be read, or the
-        ledger has another epoch), SLOW_CONSUMER; INVALID_ARGUMENT also for a from_sequence beyond the next one to come.
+        Errors: RESUME_TOKEN_EXPIRED (from_sequence is older than the oldest entry that can still be read or beyond the
+        next one to come, or the ledger has another epoch), SLOW_CONSUMER.
         """
 
     @_abc_1.abstractmethod
