@@ -1,0 +1,59 @@
+"""LedgerService from asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Unpack
+
+import grpc
+
+from holdfast.aio.calls import AsyncCalls
+from holdfast.ledger import CellHead, EntryFilter, LedgerEntry, entry_of, head_of
+from holdfast.status import error_of, status_of
+from holdfast.v1 import ledger_pb2 as pb
+
+
+class AsyncLedger(AsyncCalls):
+    """The record of every accepted operation: for auditors and read models."""
+
+    async def get_head(self, *, timeout: float | None = None) -> tuple[CellHead, ...]:
+        """Read where the ledger ends, per cell."""
+        answer = await self._call(self.stubs.ledger.GetHead, pb.GetHeadRequest(), timeout)
+        return tuple(map(head_of, answer.cells))
+
+    async def list_entries(
+        self, *, timeout: float | None = None, **wanted: Unpack[EntryFilter]
+    ) -> AsyncIterator[LedgerEntry]:
+        """Yield entries in order, fetching page by page; `timeout` is a page's.
+
+        Raises ResumeTokenExpired where the ledger no longer reaches back that far.
+        """
+        request = pb.ListEntriesRequest(**wanted)
+        while True:
+            page = await self._call(self.stubs.ledger.ListEntries, request, timeout)
+            for entry in page.entries:
+                yield entry_of(entry)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def stream_entries(
+        self, from_sequence: int = 0, *, epoch: int | None = None, follow: bool = True
+    ) -> AsyncIterator[LedgerEntry]:
+        """Yield every entry from a sequence on, in order and without a gap, then new ones.
+
+        With `follow` false it ends where the ledger ended when the call came.  It has no deadline.
+
+        Raises ResumeTokenExpired where the ledger does not reach back that far, or has another
+        epoch than `epoch`; SlowConsumer.
+        """
+        request = pb.StreamEntriesRequest(from_sequence=from_sequence, epoch=epoch, follow=follow)
+        call = self.stubs.ledger.StreamEntries(request, metadata=self.metadata)
+        try:
+            async for message in call:
+                for entry in message.entries:
+                    yield entry_of(entry)
+        except grpc.aio.AioRpcError as error:
+            raise error_of(status_of(error)) from error
+        finally:
+            call.cancel()

@@ -1,0 +1,144 @@
+"""The client for threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Unpack
+
+from holdfast import requests, responses
+from holdfast.model import (
+    CommitOptions,
+    Committed,
+    Context,
+    Extended,
+    Lines,
+    Released,
+    Reservation,
+    Reserved,
+    ReserveOptions,
+    Seconds,
+    Stock,
+)
+from holdfast.sync.hold import Hold
+from holdfast.sync.inventory import Inventory
+from holdfast.sync.ledger import Ledger
+from holdfast.v1 import stock_pb2 as pb
+
+
+class Client(Inventory, Ledger):
+    """A client for threads, which may share it.
+
+        with Client("127.0.0.1:7420") as client:
+            with client.hold([("SKU-1", 2)], ttl=30) as hold:
+                pay()
+                hold.commit(order_ref="order-7")
+
+    Every call has a deadline, carries an id before it is first sent, and is repeated with it when
+    the server is away for a moment.  A client belongs to one process.
+
+    Each call raises the HoldfastError that its answer stands for, and DeadlineExceeded,
+    Unreachable or ClientClosed without an answer; besides these, what its docstring names.
+    """
+
+    def reserve(
+        self, lines: Lines, *, timeout: float | None = None, **options: Unpack[ReserveOptions]
+    ) -> Reserved:
+        """Hold units for a while, all lines or none.
+
+        Atomic, and idempotent by `reservation_id`.
+
+        Raises OutOfStock, StockChanged, ChannelQuotaExceeded, HoldBudgetExceeded, UnknownSku,
+        InvalidArgument, ReservationIdReused; and for `replaces` UnknownReservation, NotOwner,
+        ReservationCommitted.
+        """
+        request = requests.reserve_request(lines, **options)
+        answer = self._call(self.stubs.stock.Reserve, request, timeout)
+        return responses.reserved_of(answer, request.reservation_id)
+
+    def commit(
+        self,
+        reservation_id: str,
+        lines: Lines = (),
+        *,
+        timeout: float | None = None,
+        **options: Unpack[CommitOptions],
+    ) -> Committed:
+        """Turn a hold, or the given lines of it, into a sale; the rest is given back.
+
+        Atomic, and safe to repeat.  After the expiry the late_commit policy of the items decides.
+
+        Raises StockChanged, StockLost, UnknownReservation, NotOwner, ExceedsHold,
+        ReservationExpired, ReservationReleased, ReservationSuperseded, ReservationCommitted.
+        """
+        request = requests.commit_request(reservation_id, lines, **options)
+        answer = self._call(self.stubs.stock.Commit, request, timeout)
+        return responses.committed_of(answer, reservation_id)
+
+    def release(
+        self,
+        reservation_id: str,
+        lines: Lines = (),
+        *,
+        context: Context | None = None,
+        timeout: float | None = None,
+    ) -> Released:
+        """Give a hold, or the given lines of it, back.
+
+        Atomic, and safe to repeat.
+
+        Raises UnknownReservation, NotOwner, ExceedsHold, ReservationCommitted,
+        ReservationReleased (other lines), ReservationSuperseded, ReservationExpired.
+        """
+        request = requests.release_request(reservation_id, lines, context)
+        answer = self._call(self.stubs.stock.Release, request, timeout)
+        return responses.released_of(answer)
+
+    def extend(
+        self,
+        reservation_id: str,
+        ttl: Seconds,
+        *,
+        context: Context | None = None,
+        timeout: float | None = None,
+    ) -> Extended:
+        """Let a hold expire `ttl` from now; it never moves an expiry back.
+
+        Raises LifetimeExceeded, UnknownReservation, NotOwner, InvalidArgument (beyond the items'
+        hold_ttl_max), ReservationExpired, ReservationCommitted, ReservationReleased,
+        ReservationSuperseded.
+        """
+        request = requests.extend_request(reservation_id, ttl, context)
+        answer = self._call(self.stubs.stock.Extend, request, timeout)
+        return responses.extended_of(answer)
+
+    def get_reservation(self, reservation_id: str, *, timeout: float | None = None) -> Reservation:
+        """Read a reservation, also after it ended.  Raises UnknownReservation, NotOwner."""
+        request = pb.GetReservationRequest(reservation_id=reservation_id)
+        answer = self._call(self.stubs.stock.GetReservation, request, timeout)
+        return responses.reservation_of(answer.reservation)
+
+    def get_stock(
+        self,
+        skus: str | Iterable[str],
+        *,
+        context: Context | None = None,
+        timeout: float | None = None,
+    ) -> Stock:
+        """Read the levels of up to 1,000 items, all as of one moment.
+
+        An unknown SKU is in `missing_skus`, and no error.
+        """
+        request = requests.get_stock_request(skus, context)
+        answer = self._call(self.stubs.stock.GetStock, request, timeout)
+        return responses.stock_of(answer)
+
+    def hold(
+        self, lines: Lines, *, timeout: float | None = None, **options: Unpack[ReserveOptions]
+    ) -> Hold:
+        """Return a block that holds units while it runs.
+
+        Entering it reserves, and raises what `reserve` raises.  The hold is extended until the
+        block ends or its lifetime is used up, so `ttl` is how long the units stay held when this
+        process dies.  However the block is left, units that were not committed are given back.
+        """
+        return Hold(self, lines, timeout, options)
