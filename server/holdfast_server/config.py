@@ -8,6 +8,7 @@ it stands.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -129,6 +130,7 @@ def _from_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
     }
 
 
+_PASSWORD_ARGUMENT = re.compile(r"(password=)[^&]*")
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -161,10 +163,11 @@ def _check(setting: Field[Any], value: Any) -> None:
 
 
 def _mask(url: str) -> str:
-    """Return a URL without its password."""
+    """Return a URL without its passwords, of which redis-py also takes one as an argument."""
     parts = urlsplit(url)
+    parts = parts._replace(query=_PASSWORD_ARGUMENT.sub(r"\1***", parts.query))
     if not parts.password:
-        return url
+        return urlunsplit(parts)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
 
