@@ -4,23 +4,35 @@
 -- say what to read; decide runs the operations; the host reads, and writes what decide returns.
 -- No input or output here: the host is a Redis script, a SQL transaction or a test.
 
-local OPERATIONS
-
-local function each_hold(flat, add)
-  local at, size = 1, #flat
-  while at <= size do
-    local kind = flat[at]
-    if kind ~= GET_STOCK then add(flat[at + 2]) end
-    if kind == RESERVE and flat[at + 7] ~= '' then add(flat[at + 7]) end
-    at = at + flat[at + 1]
-  end
-end
+local OPERATIONS = {
+  [RESERVE] = reserve, [COMMIT] = commit, [RELEASE] = release, [EXTEND] = extend,
+  [PUT_ITEM] = put_item, [ADJUST_STOCK] = adjust_stock, [SET_STOCK] = set_stock,
+  [GET_RESERVATION] = get_reservation, [GET_STOCK] = get_stock,
+}
+-- The fewest values of an operation: those before its lines, where it has any.
+local SIZES = {
+  [RESERVE] = 11, [COMMIT] = 9, [RELEASE] = 8, [EXTEND] = 7, [PUT_ITEM] = 19,
+  [ADJUST_STOCK] = 8, [SET_STOCK] = 12, [GET_RESERVATION] = 5, [GET_STOCK] = 2,
+}
 
 -- Ids of the reservations and requests to read, the due ones first; repeats are cheaper than a set.
+-- Raises where the list is no batch, so that nothing after this can run past an operation's end.
 local function plan_holds(flat, due)
   local ids = {}
   for i = 1, #due do ids[i] = due[i] end
-  each_hold(flat, function(id) ids[#ids + 1] = id end)
+  local at, size = 1, #flat
+  while at <= size do
+    local kind, length, id = flat[at], flat[at + 1], flat[at + 2]
+    if not (length >= (SIZES[kind] or size + 1) and length <= size + 1 - at) then
+      error('no operation starts at value ' .. at)
+    end
+    if kind ~= GET_STOCK then
+      if length_of(id, '', '') == 0 then error('no id at value ' .. at + 2) end
+      ids[#ids + 1] = id
+    end
+    if kind == RESERVE and flat[at + 7] ~= '' then ids[#ids + 1] = flat[at + 7] end
+    at = at + length
+  end
   return ids
 end
 
@@ -44,8 +56,9 @@ local function plan_operation(flat, at, add)
 end
 
 local function plan_hold(id, add)
-  if sub(id, 1, 1) == '~' or not raws[id] or holds[id] then return end
-  local hold = decode_hold(id, raws[id])
+  local raw = raws[id]
+  if not raw or holds[id] or sub(id, 1, 1) == '~' then return end
+  local hold = decode_hold(id, raw)
   holds[id] = hold
   for i = 1, #hold.lines, 4 do
     add(hold.lines[i])
@@ -73,11 +86,6 @@ local function plan_rows(flat, ids)
 end
 
 local function decide(flat, due)
-  OPERATIONS = OPERATIONS or {
-    [RESERVE] = reserve, [COMMIT] = commit, [RELEASE] = release, [EXTEND] = extend,
-    [PUT_ITEM] = put_item, [ADJUST_STOCK] = adjust_stock, [SET_STOCK] = set_stock,
-    [GET_RESERVATION] = get_reservation, [GET_STOCK] = get_stock,
-  }
   sweep(due)
   local outs, at, size = {}, 1, #flat
   while at <= size do
@@ -88,17 +96,20 @@ local function decide(flat, due)
 end
 
 -- Fill in, for refused lines whose item has units held, when the next of those holds expires:
--- `ids` are the next live holds to expire, in order, with raws and holds as decide left them.
--- A line keeps 0 where none of them holds its item.
+-- `ids` are the stored holds that were to expire next, with raws and holds as decide left them;
+-- those of this batch are added.  A line keeps 0 where none of them holds its item.
 local function fill_next_expiry(ids)
   local soonest = {}
+  for i = 2, #expiry, 2 do ids[#ids + 1] = expiry[i] end
   for i = 1, #ids do
     local id = ids[i]
     local hold = holds[id] or (raws[id] and decode_hold(id, raws[id]))
     if hold and hold.state == 'H' then
       for k = 1, #hold.lines, 4 do
-        local sku = hold.lines[k]
-        if not soonest[sku] or hold.expires < soonest[sku] then soonest[sku] = hold.expires end
+        local sku, units = hold.lines[k], hold.lines[k + 2]
+        if units > 0 and (not soonest[sku] or hold.expires < soonest[sku]) then
+          soonest[sku] = hold.expires
+        end
       end
     end
   end
@@ -106,4 +117,15 @@ local function fill_next_expiry(ids)
     local line = short[i]
     line[1][line[2]] = soonest[line[3]] or 0
   end
+end
+
+-- Which of the reservations and requests that are past retention may go; one whose record was
+-- read, because it has changed since, decides for itself.
+local function past(ids, before)
+  local gone = {}
+  for i = 1, #ids do
+    local raw = raws[ids[i]]
+    if not raw or is_past(raw, before) then gone[#gone + 1] = ids[i] end
+  end
+  return gone
 end

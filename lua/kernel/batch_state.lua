@@ -8,16 +8,17 @@ local now, sequence, budget, more_due   -- ms; last sequence given; units per pr
 local rows, raws                        -- stored bytes by field and by id, false where absent
 local items, places, holds              -- decoded: false where known to be absent
 local changed, changed_holds            -- fields in order of first change; ids and records
-local expiry, unexpiry, ended, fresh    -- zset members to add, to remove; ids ended; new fields
+local expiry, unexpiry, ended, fresh    -- zset pairs to add, ids to remove; ids ended; pairs
 local events, short                     -- ledger events, five values each; refused lines
+local has_late                          -- whether a reservation committed after it had expired
 
 local function begin(input)
   now, sequence, budget, more_due = input.now, input.sequence, input.budget, input.more_due
-  rows, raws = input.rows, input.raws
+  rows, raws = {}, {}
   items, places, holds = {}, {}, {}
   changed, changed_holds = {}, {}
   expiry, unexpiry, ended, fresh = {}, {}, {}, {}
-  events, short = {}, {}
+  events, short, has_late = {}, {}, false
 end
 
 local function item_of(sku)
@@ -61,11 +62,14 @@ local function touch(row)
   if not row.dirty then
     row.dirty = true
     changed[#changed + 1] = row
-    if row.is_new then fresh[#fresh + 1] = row.sku or row.field end
+    if row.is_new then fresh[#fresh + 1], fresh[#fresh + 2] = '0', row.sku or row.field end
   end
 end
 
+-- `moves` is false where every line of the record moved whole, and the item's row for put_item.
+-- Texts only: a number here would read back as something else, or not at all.
 local function event(kind, key, record, moves, note)
+  length_of(key, record, note)
   local n = #events
   events[n + 1], events[n + 2], events[n + 3], events[n + 4], events[n + 5] =
     kind, key, record, moves, note
@@ -82,7 +86,10 @@ local function save_hold(hold, kind, moves, note)
 end
 
 -- Remember a request id, so that repeating an inventory change does nothing.
-local function save_request(id, kind, request, moves, note)
+local function save_request(id, kind, sku, request, moves, note)
+  if sub(id, 1, 1) ~= '~' or not find(request, GS .. sku .. GS, 1, true) then
+    error('a request has no id of its own, or does not name its item')
+  end
   local record = pack_bytes(REQUEST, 'A', sequence) .. request
   raws[id] = record
   changed_holds[#changed_holds + 1] = id

@@ -11,10 +11,12 @@ local function invalid(field, message)
   return { INVALID, sequence, { field, message } }
 end
 
--- Wanted lines start at flat[at]: sku, location, quantity each.  Returns an error, or nothing.
-local function check_lines(flat, at, count)
-  for i = 0, count - 1 do
-    local sku, location, quantity = flat[at + i * 3], flat[at + i * 3 + 1], flat[at + i * 3 + 2]
+-- Wanted lines are the last values of an operation, from its `first` one on: sku, location,
+-- quantity each.  Returns an error, or nothing.
+local function check_lines(flat, at, first, count)
+  if flat[at + 1] ~= first + count * 3 then return invalid('lines', 'must be as many as they say') end
+  for i = at + first, at + flat[at + 1] - 1, 3 do
+    local sku, location, quantity = flat[i], flat[i + 1], flat[i + 2]
     if type(sku) ~= 'string' or sku == '' then return invalid('lines.sku', 'must be text') end
     if type(location) ~= 'string' then return invalid('lines.location', 'must be text') end
     if not whole(quantity, 1, UNITS_MAX) then
@@ -58,6 +60,10 @@ local function changed_since(seen, lines, stride)
     end
   end
   return stale
+end
+
+local function refuse(code, refused)
+  return levels_into({ code, sequence, refused }, refused, 5)
 end
 
 local function replay(hold)

@@ -21,9 +21,14 @@ local ALLOW_PARTIAL, ALLOW_BACKORDER = 1, 2
 local LATE, SUPERSEDED, BUDGETED, PARTIAL = 1, 2, 4, 8
 
 -- Late-commit policies (inventory.proto, LateCommit).
-local LATE_RETRY, LATE_REVIEW = 2, 3
+local LATE_REJECT, LATE_REVIEW = 1, 3
 
 -- Separators inside text fields; the edge refuses control characters, so none needs escaping.
 local US, RS, GS = '\31', '\30', '\29'
 
-local UNITS_MAX, LINES_MAX, TTL_MIN_MS = 1000000000, 100, 100
+local UNITS_MAX, LINES_MAX, CHANNELS_MAX, TTL_MIN_MS = 1000000000, 100, 100, 100
+local TTL_MAX_MS, LIFETIME_MAX_MS = 86400000, 604800000
+
+-- A batch ends at most SWEEP_BASE due holds beside one for each of its operations, and looks at
+-- the next SOONEST_MAX live ones to tell a refused caller when units may come free.
+local SWEEP_BASE, SOONEST_MAX = 64, 64

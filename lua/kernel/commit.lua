@@ -4,8 +4,10 @@
 -- n = 0 means everything.  A partial commit is final: the rest of the hold is released in the
 -- same step.  A second commit of the same lines is a replay.  An expired hold commits only by
 -- the late_commit policy of every one of its items:
---   REJECT  never;  RETRY  if the units are still free;
+--   REJECT  never;  RETRY  if the units are still free, within the channel's quota;
 --   REVIEW  also from the oversell allowance, marked late and backordered, for review.
+-- Order of checks: arguments, unknown reservation, owner, replay, ended, more than held,
+-- if_sequence, stock.
 
 local function is_same_commit(hold, taken, count)
   if count == 0 then return not has(hold.flags, PARTIAL) end
@@ -66,46 +68,40 @@ local function commit_hold(hold, taken, flat, at, flags)
   else
     hold.state, hold.ended = 'C', now
     ended[#ended + 1] = hold.id
+    has_late = true
   end
   local record = save_hold(hold, COMMIT, not (was_held and not partial) and moves, flat[at + 7])
   return levels_into({ OK, sequence, record }, hold.lines)
 end
 
--- How many backordered units each line needs now that its hold is gone; nil if it cannot be had.
-local function retake(hold, taken)
-  local lines, beyond, tried = hold.lines, {}, 0
-  for k = 1, #taken do
-    local sku, location = lines[k * 4 - 3], lines[k * 4 - 2]
-    local item = policy_of(item_of(sku))
-    if item.late ~= LATE_RETRY and item.late ~= LATE_REVIEW then break end
-    local flags = item.late == LATE_REVIEW and ALLOW_BACKORDER or 0
-    local units, over = grant(item, location, taken[k], flags)
-    if not units then break end
-    tally(sku, location, units)
-    beyond[k], tried = over, k
+local function may_be_late(hold)
+  for i = 1, #hold.lines, 4 do
+    if policy_of(item_of(hold.lines[i])).late == LATE_REJECT then return false end
   end
-  for k = 1, tried do tally(lines[k * 4 - 3], lines[k * 4 - 2], -taken[k]) end
-  return tried == #taken and beyond
+  return true
 end
 
+-- Take the units of an expired hold again, as if they were asked for now.
 local function commit_late(hold, taken, flat, at)
-  local beyond = retake(hold, taken)
-  if not beyond then
-    if more_due then return { AGAIN, sequence, false } end
-    return ended_answer(hold)
+  local wanted = {}
+  for i = 1, #hold.lines, 4 do
+    wanted[i], wanted[i + 1] = hold.lines[i], hold.lines[i + 1]
+    wanted[i + 2], wanted[i + 3] = taken[(i + 3) / 4], 0
   end
-  local asked = units_of(hold.lines)
-  for k = 1, #taken do
-    hold.lines[k * 4 - 1], hold.lines[k * 4] = taken[k], beyond[k]
+  local granted = not over_quota(wanted, hold.channel, hold.created) and grant_lines(wanted)
+  if more_due and not (granted and is_same(wanted, granted)) then
+    return { AGAIN, sequence, false }
   end
-  local part = asked > units_of(hold.lines) and PARTIAL or 0
+  if not granted then return ended_answer(hold) end
+  local part = units_of(granted) < units_of(hold.lines) and PARTIAL or 0
+  hold.lines = granted
   return commit_hold(hold, taken, flat, at, LATE + part)
 end
 
 local function commit(flat, at)
   local count = flat[at + 8]
   if not whole(count, 0, LINES_MAX) then return invalid('lines', 'must number 0 to 100') end
-  local failed = check_lines(flat, at + 9, count)
+  local failed = check_lines(flat, at, 9, count)
   if failed then return failed end
   local hold
   hold, failed = owned(flat[at + 2], flat[at + 3], flat[at + 4])
@@ -113,12 +109,12 @@ local function commit(flat, at)
   local taken, excess = take(hold, flat, at + 9, count)
   if hold.state == 'C' and is_same_commit(hold, taken, count) then return replay(hold) end
   local fenced = hold.state == 'C' or hold.state == 'R' or has(hold.flags, SUPERSEDED)
-  if fenced then return ended_answer(hold) end
+  if fenced or hold.state == 'X' and not may_be_late(hold) then return ended_answer(hold) end
   if excess then return { EXCEEDS_HOLD, sequence, excess } end
   local stale = changed_since(flat[at + 5], hold.lines, 4)
-  if stale then return levels_into({ STOCK_CHANGED, sequence, stale }, hold.lines) end
+  if stale then return refuse(STOCK_CHANGED, stale) end
   if hold.state == 'X' then return commit_late(hold, taken, flat, at) end
   local lost = lost_lines(hold, taken)
-  if lost then return levels_into({ STOCK_LOST, sequence, lost }, hold.lines) end
+  if lost then return refuse(STOCK_LOST, lost) end
   return commit_hold(hold, taken, flat, at, 0)
 end

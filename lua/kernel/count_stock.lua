@@ -3,7 +3,8 @@
 -- adjust_stock: 8 size id request note sku location delta.
 -- set_stock: 9 size id request note principal operator sku location on_hand expected if_sequence;
 -- expected false = no compare; if_sequence > 0: refused with STOCK_CHANGED when the item moved
--- since, so that a caller can work out an absolute count from older movements and retry.
+-- since, so that a caller can work out an absolute count from older movements and retry.  Such a
+-- count may be below 0, as after an adjustment.
 -- A count below what is claimed is accepted: the difference is a deficit, and the count is kept.
 
 local function place_bytes(place)
@@ -31,8 +32,8 @@ local function change_stock(flat, at, kind, item, place, delta)
   touch(item)
   touch(place)
   local location = sub(place.field, #item.sku + 2)
-  save_request(flat[at + 2], kind, flat[at + 3], move_text(item.sku, location, delta, 0, 0, 0),
-    flat[at + 4])
+  local moves = move_text(item.sku, location, delta, 0, 0, 0)
+  save_request(flat[at + 2], kind, item.sku, flat[at + 3], moves, flat[at + 4])
   return counted(OK, item, place)
 end
 
@@ -56,8 +57,8 @@ end
 
 local function set_stock(flat, at)
   local on_hand, expected = flat[at + 9], flat[at + 10]
-  if not whole(on_hand, 0, UNITS_MAX) then
-    return invalid('on_hand', 'must be a whole number from 0 to 1000000000')
+  if not whole(on_hand, -UNITS_MAX, UNITS_MAX) then
+    return invalid('on_hand', 'must be a whole number of at most 1000000000 either way')
   end
   local item, place = find_stock(flat, at, 7)
   if not item then return place end
@@ -68,8 +69,8 @@ local function set_stock(flat, at)
   if expected and expected ~= place.on_hand then
     return { STALE_QUANTITY, sequence, place.on_hand }
   end
-  local stale = changed_since(flat[at + 11], { item.sku, place.field, 0 }, 3)
-  if stale then return { STOCK_CHANGED, sequence, stale } end
+  local stale = changed_since(flat[at + 11], { item.sku, flat[at + 8], on_hand }, 3)
+  if stale then return refuse(STOCK_CHANGED, stale) end
   local delta = on_hand - place.on_hand
   if not within_limits(item, place, delta) then
     return invalid('on_hand', 'must leave the total on_hand within 1000000000')

@@ -5,7 +5,7 @@
 
 local function extend(flat, at)
   local ttl = flat[at + 5]
-  if not whole(ttl, TTL_MIN_MS, 2147483647) then return invalid('ttl', 'must be at least 0.1 s') end
+  if not whole(ttl, TTL_MIN_MS, TTL_MAX_MS) then return invalid('ttl', 'must be from 0.1 s to 24 h') end
   local hold, failed = owned(flat[at + 2], flat[at + 3], flat[at + 4])
   if not hold then return failed end
   if hold.state ~= 'H' then return ended_answer(hold) end

@@ -1,9 +1,11 @@
 -- moves: the one place where units change hands.
 --
 -- A line of a reservation moves between held and committed on every account that counts it: the
--- item, its location when the line names one, the channel when the item has a quota for it.
+-- item, its location when the line names one, the channel when the item has a quota for it.  A line
+-- that moves nothing leaves the item's revision alone.
 
 local function move_line(hold, sku, location, held, committed, backordered, owed)
+  if held == 0 and committed == 0 then return end
   local item = item_of(sku)
   item.held, item.committed = item.held + held, item.committed + committed
   item.backordered, item.owed = item.backordered + backordered, item.owed + owed
@@ -46,7 +48,8 @@ local function finish(hold, state)
   ended[#ended + 1] = hold.id
 end
 
-local function levels_into(out, lines)
-  for i = 1, #lines, 4 do out[#out + 1] = level_of(item_of(lines[i])) end
+-- The levels that the decision left, one a line; lines of a hold are four values, refused ones five.
+local function levels_into(out, lines, stride)
+  for i = 1, #lines, stride or 4 do out[#out + 1] = level_of(item_of(lines[i])) end
   return out
 end

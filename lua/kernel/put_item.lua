@@ -9,8 +9,9 @@ local DEFAULTS = { 0, 0, 0, 100, 5, 3, 10000, 900000, 7200000, 1 }
 local LIMITS = {
   { 'safety_stock', 0, UNITS_MAX }, { 'oversell_limit', 0, UNITS_MAX },
   { 'oversell_share', 0, 100 }, { 'plenty_at', 0, UNITS_MAX }, { 'low_at', 0, UNITS_MAX },
-  { 'scarce_at', 0, UNITS_MAX }, { 'hold_ttl_default', TTL_MIN_MS, 86400000 },
-  { 'hold_ttl_max', TTL_MIN_MS, 86400000 }, { 'hold_lifetime_max', TTL_MIN_MS, 604800000 },
+  { 'scarce_at', 0, UNITS_MAX }, { 'hold_ttl_default', TTL_MIN_MS, TTL_MAX_MS },
+  { 'hold_ttl_max', TTL_MIN_MS, TTL_MAX_MS },
+  { 'hold_lifetime_max', TTL_MIN_MS, LIFETIME_MAX_MS },
   { 'late_commit', 1, 3 },
 }
 
@@ -22,18 +23,22 @@ local function new_item(sku)
   }
 end
 
-local function put_channels(item, text)
+-- The quotas with the changes of `text`, or nil and the answer.
+local function merge_channels(item, text)
+  local list, at, kept = {}, {}, {}
+  for i, channel in ipairs(channels_of(item)) do list[i], at[channel.name] = channel, i end
   for name, quota in gmatch(text, '([^\31]*)\31([^\30]*)\30') do
-    local list, found = channels_of(item), nil
-    for i = 1, #list do if list[i].name == name then found = i end end
-    if quota == '-' then
-      if found then table.remove(list, found) end
-    elseif found then
-      list[found].quota = tonumber(quota)
-    else
-      list[#list + 1] = { name = name, quota = tonumber(quota), used = 0, since = now }
+    local units, i = tonumber(quota), at[name] or #list + 1
+    if name == '' or quota ~= '-' and not whole(units, 0, UNITS_MAX) then
+      return nil, invalid('item.channels', 'must have a name, and a quota from 0 to 1000000000')
     end
+    local old = list[i] or { used = 0, since = now }
+    at[name] = i
+    list[i] = units and { name = name, quota = units, used = old.used, since = old.since } or false
   end
+  for i = 1, #list do if list[i] then kept[#kept + 1] = list[i] end end
+  if #kept <= CHANNELS_MAX then return kept end
+  return nil, invalid('item.channels', format('must number at most %d', CHANNELS_MAX))
 end
 
 -- The new policy as a list in stored order, or an error.
@@ -74,19 +79,21 @@ local function put_item(flat, at)
   if before then return { before, sequence, sub(id, 2) } end
   if type(sku) ~= 'string' or sku == '' then return invalid('item.sku', 'must be text') end
   local item = item_of(sku) or new_item(sku)
-  channels_of(policy_of(item))
-  local merged, failed = merge_policy(item, flat, at + 6)
+  local channels, failed = merge_channels(policy_of(item), flat[at + 18])
+  if not channels then return failed end
+  local merged
+  merged, failed = merge_policy(item, flat, at + 6)
   if not merged then return failed end
   sequence = sequence + 1
   item.safety, item.oversell, item.share, item.plenty, item.low, item.scarce, item.ttl,
     item.ttl_max, item.lifetime, item.late = spread(merged)
   item.title = flat[at + 16] or item.title
   item.owner = flat[at + 17] or item.owner
-  put_channels(item, flat[at + 18])
+  item.channels = channels
   rebuild(item)
   items[sku] = item
   touch(item)
   item.is_new = nil
-  save_request(id, PUT_ITEM, request, false, flat[at + 4])
+  save_request(id, PUT_ITEM, sku, request, encode_item(item), flat[at + 4])
   return { OK, sequence, false, level_of(item) }
 end

@@ -21,7 +21,12 @@
 
 local HEAD, POLICY, PLACE = '<i4i4i4i4i4d', '<i4i4i4i4i4i4i4i4i4i4i4', '<i4i4i4d'
 local HOLD, LINE, REQUEST = '<c1BBddddB', '<i4i4', '<c1d'
-local HEAD_SIZE, LEVEL_SIZE, HOLD_SIZE = 28, 72, 36
+local HEAD_SIZE, LEVEL_SIZE, HOLD_SIZE, NOTE_SIZE_MAX = 28, 72, 36, 255
+
+-- Raises for what is no text, where a number would be taken for one.
+local function length_of(a, b, c)
+  return #a + #b + #c
+end
 
 local function decode_item(sku, raw)
   local on_hand, held, committed, backordered, owed, revision = unpack_bytes(HEAD, raw)
@@ -100,6 +105,7 @@ end
 
 local function encode_hold(hold)
   local lines, overrides, count = hold.lines, '', 0
+  if #hold.note > NOTE_SIZE_MAX then error('a note is longer than its size can say') end
   if not hold.whole then
     local parts = {}
     for i = 1, #lines, 4 do
@@ -110,6 +116,14 @@ local function encode_hold(hold)
   end
   return pack_bytes(HOLD, hold.state, hold.flags, count, hold.sequence, hold.created, hold.expires,
     hold.ended, #hold.note) .. overrides .. hold.note .. hold.request
+end
+
+-- Whether a record may go: a request, or a reservation that ended by `before` and was not changed
+-- (committed late) since.
+local function is_past(raw, before)
+  if sub(raw, 1, 1) == 'A' then return true end
+  local state, _, _, _, _, _, ended = unpack_bytes(HOLD, raw)
+  return state ~= 'H' and ended <= before
 end
 
 -- Reservation flags are few, so arithmetic does for bits on every Lua.

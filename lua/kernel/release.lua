@@ -20,7 +20,7 @@ end
 local function release(flat, at)
   local count = flat[at + 7]
   if not whole(count, 0, LINES_MAX) then return invalid('lines', 'must number 0 to 100') end
-  local failed = check_lines(flat, at + 8, count)
+  local failed = check_lines(flat, at, 8, count)
   if failed then return failed end
   local hold
   hold, failed = owned(flat[at + 2], flat[at + 3], flat[at + 4])

@@ -5,7 +5,10 @@
 -- ALLOW_BACKORDER, replaces '' = nothing; each (sku, location) occurs once.
 -- Order of checks: arguments, unknown SKU, reused id, limits of the items, replaced reservation,
 -- if_sequence, hold budget, channel quota, stock.  A replay answers before limits that may have
--- changed since.
+-- changed since.  While overdue holds are left to end, less than all that was asked is AGAIN:
+-- what they still hold may be the units, the quota or the budget that is missing.
+
+local FLAGS = { [0] = true, [1] = true, [2] = true, [3] = true }
 
 local function unknown_skus(flat, at, count)
   local missing
@@ -34,13 +37,13 @@ local function ttl_for(ttl, lines)
   return ttl
 end
 
--- The live reservation that a new one replaces, or the answer that forbids it.  One that has
--- expired or was released is returned too: it must not commit late beside its successor.
-local function replaced(id, new_id, principal)
+-- The reservation that a new one replaces, or the answer that forbids it.  One that has expired or
+-- was released is returned too: it must not commit late beside its successor.  Nothing has two
+-- successors: whoever lost the answer of the first one would hold the units twice.
+local function replaced(id, principal)
   if id == '' then return nil end
-  if id == new_id then return nil, invalid('replaces', 'must differ from reservation_id') end
   local old, answer = owned(id, principal, 0)
-  if old and old.state == 'C' then return nil, ended_answer(old) end
+  if old and (old.state == 'C' or has(old.flags, SUPERSEDED)) then return nil, ended_answer(old) end
   return old, answer
 end
 
@@ -51,8 +54,8 @@ local function supersede(old, id)
     give_back(old)
     finish(old, 'R')
   end
-  old.flags, old.note = old.flags + (has(old.flags, SUPERSEDED) and 0 or SUPERSEDED), id
-  save_hold(old, SUPERSEDE, was_live and false or '', '')
+  old.flags, old.note = old.flags + SUPERSEDED, id
+  save_hold(old, SUPERSEDE, not was_live and '', '')
 end
 
 -- Add units to the counters that `grant` reads, or take them off again.
@@ -101,14 +104,17 @@ local function refuse_line(refused, line, at, free)
     line[at], line[at + 1], line[at + 2], free, 0
 end
 
--- What every line gets, in the layout of a hold's lines, and the total; or the refused lines, five
--- values each.  Lines of one SKU at several locations draw on the same stock, so each is counted
--- while the next is judged; the counters are left as they were.
+-- What every line gets, in the layout of a hold's lines; or nil and the refused lines, five values
+-- each.  Lines of one SKU at several locations draw on the same stock, so each is counted while
+-- the next is judged; the counters are left as they were.  Without flags each item's late_commit
+-- policy says whether units beyond stock will do.
 local function grant_lines(lines, flags)
   local granted, total, frees, refusing = {}, 0, {}, false
   for i = 1, #lines, 4 do
     local sku, location = lines[i], lines[i + 1]
-    local units, beyond, free = grant(item_of(sku), location, lines[i + 2], flags)
+    local item = item_of(sku)
+    local allowed = flags or policy_of(item).late == LATE_REVIEW and ALLOW_BACKORDER or 0
+    local units, beyond, free = grant(item, location, lines[i + 2], allowed)
     refusing = refusing or not units
     granted[i], granted[i + 1], granted[i + 2], granted[i + 3] = sku, location, units or -1, beyond
     frees[i] = free
@@ -120,7 +126,7 @@ local function grant_lines(lines, flags)
   for i = 1, #granted, 4 do
     if granted[i + 2] > 0 then tally(granted[i], granted[i + 1], -granted[i + 2]) end
   end
-  if not refusing and total > 0 then return granted, total end
+  if not refusing and total > 0 then return granted end
   local refused = {}
   for i = 1, #lines, 4 do
     if granted[i + 2] <= 0 then
@@ -131,13 +137,14 @@ local function grant_lines(lines, flags)
   return nil, refused
 end
 
--- The lines whose channel has used up its quota of the item.
-local function over_quota(lines, channel)
+-- The lines whose channel has used up its quota of the item; a claim made before the quota was set
+-- is not bound by it.
+local function over_quota(lines, channel, created)
   if channel == '' then return nil end
   local wanted, refused = {}, {}
   for i = 1, #lines, 4 do
     local quota = channel_of(item_of(lines[i]), channel)
-    if quota then
+    if quota and created >= quota.since then
       local sku = lines[i]
       wanted[sku] = (wanted[sku] or 0) + lines[i + 2]
       if quota.used + wanted[sku] > quota.quota then
@@ -157,17 +164,15 @@ local function over_budget(lines, principal)
   return refused
 end
 
--- The refusal, if any, and what is granted.  Runs while the units of the replaced hold are free.
-local function decide_grant(op, lines)
-  local refused = changed_since(op.if_sequence, lines, 4)
-  if refused then return STOCK_CHANGED, refused end
-  refused = over_budget(lines, op.principal)
+local function judge(op, lines)
+  local refused = over_budget(lines, op.principal)
   if refused then return HOLD_BUDGET, refused end
-  refused = over_quota(lines, op.channel)
+  refused = over_quota(lines, op.channel, now)
   if refused then return CHANNEL_QUOTA, refused end
-  local granted, total = grant_lines(lines, op.flags)
-  if granted then return nil, granted, total end
-  return more_due and AGAIN or OUT_OF_STOCK, total
+  local granted
+  granted, refused = grant_lines(lines, op.flags)
+  if granted then return nil, granted end
+  return OUT_OF_STOCK, refused
 end
 
 local function is_same(lines, granted)
@@ -175,6 +180,15 @@ local function is_same(lines, granted)
     if lines[i] ~= granted[i] or granted[i + 1] > 0 then return false end
   end
   return true
+end
+
+-- The refusal, if any, and what is granted.  Runs while the units of the replaced hold are free.
+local function decide_grant(op, lines)
+  local stale = changed_since(op.if_sequence, lines, 4)
+  if stale then return STOCK_CHANGED, stale end
+  local refusal, granted = judge(op, lines)
+  if more_due and (refusal or not is_same(lines, granted)) then return AGAIN, false end
+  return refusal, granted
 end
 
 local function hold_lines(op, lines, granted, ttl)
@@ -210,10 +224,15 @@ end
 local function check_reserve(flat, at)
   local count, ttl = flat[at + 10], flat[at + 4]
   if not whole(count, 1, LINES_MAX) then return invalid('lines', 'must number 1 to 100') end
-  if ttl ~= 0 and not whole(ttl, TTL_MIN_MS, 2147483647) then
-    return invalid('ttl', 'must be at least 0.1 s')
+  if ttl ~= 0 and not whole(ttl, TTL_MIN_MS, TTL_MAX_MS) then
+    return invalid('ttl', 'must be from 0.1 s to 24 h')
   end
-  return check_lines(flat, at + 11, count) or unknown_skus(flat, at + 11, count)
+  if flat[at + 7] == flat[at + 2] then
+    return invalid('replaces', 'must differ from reservation_id')
+  end
+  if not FLAGS[flat[at + 5]] then return invalid('flags', 'must be known') end
+  length_of(flat[at + 7], flat[at + 8], flat[at + 9])
+  return check_lines(flat, at, 11, count) or unknown_skus(flat, at + 11, count)
 end
 
 local function reserve(flat, at)
@@ -227,7 +246,7 @@ local function reserve(flat, at)
   end
   local ttl, old
   ttl, failed = ttl_for(op.ttl, lines)
-  if ttl then old, failed = replaced(op.replaces, op.id, op.principal) end
+  if ttl then old, failed = replaced(op.replaces, op.principal) end
   if failed then return failed end
   local free_old = old and old.state == 'H'
   if free_old then lend(old, -1) end

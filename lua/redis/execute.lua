@@ -9,24 +9,9 @@
 -- Reads first, then the kernel, then one write phase.  Redis undoes nothing when a script fails,
 -- so the write that can still fail comes first: XADD refuses an id that is not above the last.
 
---- @include "kernel/env"
---- @include "kernel/codes"
---- @include "kernel/record"
---- @include "kernel/batch_state"
---- @include "kernel/channels"
---- @include "kernel/moves"
---- @include "kernel/expire"
---- @include "kernel/checks"
---- @include "kernel/reserve"
---- @include "kernel/commit"
---- @include "kernel/release"
---- @include "kernel/extend"
---- @include "kernel/reads"
---- @include "kernel/put_item"
---- @include "kernel/count_stock"
---- @include "kernel/batch"
+--- @include "kernel/kernel"
 
-local SWEEP_BASE, SOONEST_MAX, CHUNK = 64, 64, 4000   -- unpack() passes at most 7990 values
+local CHUNK = 4000   -- unpack() passes at most 7990 values
 
 local function chunked(command, key, list)
   local size = #list
@@ -38,29 +23,32 @@ local function chunked(command, key, list)
   end
 end
 
-local function read_fields(key, fields)
-  local values, size = {}, #fields
+local function read_fields(key, fields, values)
+  local size = #fields
   for first = 1, size, CHUNK do
     local last = first + CHUNK - 1 < size and first + CHUNK - 1 or size
     local part = redis.call('HMGET', key, spread(fields, first, last))
     for i = 1, #part do values[fields[first + i - 1]] = part[i] end
   end
-  return values
 end
 
--- Ids of ended reservations that are past retention, at most two batches' worth a call: two pops
--- for at most one push always catch up.
-local function overdue(key, before)
-  local purged, pops = {}, 0
+-- Ids of reservations that ended by `before`, and how many elements of the list they are: at most
+-- two a call, because two pops for at most one push always catch up.  An element is a time (<d)
+-- and the ids that ended then.  An id stands there twice when its reservation committed after it
+-- had expired; the records of the time up to the last such commit are read, so that the first
+-- mention does not purge what the second one keeps.
+local function overdue(before, last_late)
+  local ids, pops = {}, 0
   for i = 0, 1 do
-    local element = redis.call('LINDEX', key, i)
-    if not element then break end
-    local entry = cmsgpack.unpack(element)
-    if entry[1] > before then break end
-    for k = 2, #entry do purged[#purged + 1] = entry[k] end
+    local element = redis.call('LINDEX', KEYS[5], i)
+    local time = element and unpack_bytes('<d', element)
+    if not time or time > before then break end
+    local batch = cmsgpack.unpack(sub(element, 9))
+    if time <= last_late then read_fields(KEYS[3], batch, raws) end
+    for k = 1, #batch do ids[#ids + 1] = batch[k] end
     pops = pops + 1
   end
-  return purged, pops
+  return ids, pops
 end
 
 local function clock_ms(stored)
@@ -69,13 +57,13 @@ local function clock_ms(stored)
   return ms > stored and ms or stored
 end
 
-local function note_expiries(key)
+local function note_expiries()
   if #short == 0 then return end
-  local ids = redis.call('ZRANGE', key, format('(%.0f', now), '+inf', 'BYSCORE', 'LIMIT', 0,
+  local ids = redis.call('ZRANGE', KEYS[4], format('(%.0f', now), '+inf', 'BYSCORE', 'LIMIT', 0,
     SOONEST_MAX)
   local missing = {}
   for i = 1, #ids do if raws[ids[i]] == nil then missing[#missing + 1] = ids[i] end end
-  for id, raw in pairs(read_fields(KEYS[3], missing)) do raws[id] = raw end
+  read_fields(KEYS[3], missing, raws)
   fill_next_expiry(ids)
 end
 
@@ -83,19 +71,28 @@ local function write(epoch, first)
   local written = changed_rows()
   redis.call('XADD', KEYS[6], format('%.0f-0', sequence), 'e',
     cmsgpack.pack({ 1, epoch, now, first, events, written }))
-  redis.call('HSET', KEYS[1], 'sequence', format('%.0f', sequence), 'clock', format('%.0f', now))
+  local clock = format('%.0f', now)
+  redis.call('HSET', KEYS[1], 'sequence', format('%.0f', sequence), 'clock', clock)
+  if has_late then redis.call('HSET', KEYS[1], 'last_late', clock) end
   chunked('HSET', KEYS[2], written)
   chunked('HSET', KEYS[3], changed_holds)
   for i = 1, #expiry, 2 do expiry[i] = format('%.0f', expiry[i]) end
   chunked('ZADD', KEYS[4], expiry)
-  chunked('ZREM', KEYS[4], unexpiry)
-  if #ended > 0 then redis.call('RPUSH', KEYS[5], cmsgpack.pack({ now, spread(ended) })) end
-  for i = 1, #fresh do redis.call('ZADD', KEYS[7], 0, fresh[i]) end
+  if #ended > 0 then
+    redis.call('RPUSH', KEYS[5], pack_bytes('<d', now) .. cmsgpack.pack(ended))
+  end
+  chunked('ZADD', KEYS[7], fresh)
+end
+
+local function purge(ids, pops, before)
+  if pops == 0 then return end
+  redis.call('LPOP', KEYS[5], pops)
+  chunked('HDEL', KEYS[3], past(ids, before))
 end
 
 local function execute()
   bind()
-  local meta = redis.call('HMGET', KEYS[1], 'epoch', 'sequence', 'clock')
+  local meta = redis.call('HMGET', KEYS[1], 'epoch', 'sequence', 'clock', 'last_late')
   local stored = tonumber(meta[2] or 0)
   if meta[1] ~= ARGV[1] or stored < tonumber(ARGV[2]) then
     return redis.error_reply('ROLLBACK ' .. (meta[1] or '0') .. ' ' .. format('%.0f', stored))
@@ -105,17 +102,16 @@ local function execute()
   local due = redis.call('ZRANGE', KEYS[4], '-inf', format('%.0f', time), 'BYSCORE', 'LIMIT', 0,
     limit)
   local ids = plan_holds(flat, due)
-  local purged, pops = overdue(KEYS[5], time - tonumber(ARGV[4]))
-  begin({ now = time, sequence = stored, budget = tonumber(ARGV[3]), more_due = #due == limit,
-    raws = read_fields(KEYS[3], ids) })
-  rows = read_fields(KEYS[2], plan_rows(flat, ids))
+  begin({ now = time, sequence = stored, budget = tonumber(ARGV[3]), more_due = #due == limit })
+  read_fields(KEYS[3], ids, raws)
+  read_fields(KEYS[2], plan_rows(flat, ids), rows)
+  local before = time - tonumber(ARGV[4])
+  local old, pops = overdue(before, tonumber(meta[4] or 0))
   local outs = decide(flat, due)
-  note_expiries(KEYS[4])
+  note_expiries()
   if sequence > stored then write(tonumber(meta[1]), stored + 1) end
-  if pops > 0 then
-    redis.call('LPOP', KEYS[5], pops)
-    chunked('HDEL', KEYS[3], purged)
-  end
+  chunked('ZREM', KEYS[4], unexpiry)
+  purge(old, pops, before)
   return cmsgpack.pack({ now, sequence, more_due, outs })
 end
 

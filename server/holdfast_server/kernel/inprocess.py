@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nsmallest
+from struct import error as StructError
 from time import time_ns
 from typing import Any, NamedTuple
 
@@ -133,9 +134,11 @@ class KernelInProcess:
         wall_ms = time_ns() // 1_000_000 if now_ms is None else now_ms
         now = max(wall_ms, self.tables.clock_ms)
         batch = [value.encode() if isinstance(value, str) else value for value in flat]
+        if not all(isinstance(value, bytes | int | float) or value is None for value in batch):
+            raise KernelFault("a value of the batch is neither text nor number")
         try:
             return self._run(batch, self._lua.constant("sweep_base") + count, now)
-        except LuaError as error:
+        except (LuaError, StructError, ValueError) as error:  # by Lua, or by bytes it cannot read
             raise KernelFault(str(error)) from error
 
     def _run(self, flat: list[Any], due_max: int, now: int) -> list[Any]:

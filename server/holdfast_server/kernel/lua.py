@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from struct import Struct
 from typing import Any
 
 from holdfast_server.kernel.source import flatten
 
-try:
-    from lupa import luajit21 as lua
-except ImportError:  # no LuaJIT for this platform: plain Lua 5.1 decides the same, more slowly
-    from lupa import lua51 as lua
 
-LuaError = lua.LuaError
+def _lupa() -> Any:
+    """Return lupa's module for LuaJIT, or for plain Lua 5.1, which decides the same more slowly."""
+    try:
+        return import_module("lupa.luajit21")
+    except ImportError:  # a platform that LuaJIT does not run on
+        return import_module("lupa.lua51")
+
+
+_LUA = _lupa()
+LuaError: type[Exception] = _LUA.LuaError
 
 # What Redis gives a script.  Reading or writing any other global raises, there and here.
 _STRICT = b"""
@@ -59,7 +65,7 @@ class LuaHost:
     """The functions of lua/inprocess/host.lua.  Texts are bytes on both sides."""
 
     def __init__(self) -> None:
-        self._runtime = lua.LuaRuntime(
+        self._runtime = _LUA.LuaRuntime(
             encoding=None,
             unpack_returned_tuples=True,
             register_eval=False,

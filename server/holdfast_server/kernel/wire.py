@@ -236,8 +236,8 @@ def decode_outcome(operation: Operation, out: Sequence[Any], now_ms: int) -> Out
 def _refusal_levels(
     operation: Operation, detail: tuple[RefusedLine, ...], out: Sequence[Any]
 ) -> tuple[Level | None, ...]:
-    """Return a level for each line of the operation, or of what it refused."""
-    lines = getattr(operation, "lines", ()) or detail
+    """Return a level for each line of a Reserve, and for each refused line of the others."""
+    lines = operation.lines if isinstance(operation, Reserve) else detail
     return _levels([line[0] for line in lines], out[3:])
 
 

@@ -1,0 +1,18 @@
+-- kernel: every file of the decision kernel, each after what it uses.
+
+--- @include "kernel/env"
+--- @include "kernel/codes"
+--- @include "kernel/record"
+--- @include "kernel/batch_state"
+--- @include "kernel/channels"
+--- @include "kernel/moves"
+--- @include "kernel/expire"
+--- @include "kernel/checks"
+--- @include "kernel/reserve"
+--- @include "kernel/commit"
+--- @include "kernel/release"
+--- @include "kernel/extend"
+--- @include "kernel/reads"
+--- @include "kernel/put_item"
+--- @include "kernel/count_stock"
+--- @include "kernel/batch"
