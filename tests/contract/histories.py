@@ -177,24 +177,24 @@ def _request(dice: _Dice) -> str:
     return f"r{dice.randrange(40)}"
 
 
-_KINDS: tuple[tuple[Callable[[_Dice], Operation], int], ...] = (
-    (_reserve, 9),
-    (_commit, 7),
-    (_release, 4),
-    (_extend, 3),
-    (_read, 2),
-    (_put, 2),
-    (_adjust, 1),
-    (_set, 1),
-)
+_KINDS: dict[Callable[[_Dice], Operation], int] = {
+    _reserve: 9,
+    _commit: 7,
+    _release: 4,
+    _extend: 3,
+    _read: 2,
+    _put: 2,
+    _adjust: 1,
+    _set: 1,
+}
 
 
 def operation(number: int, *, ids: int = 8, units: int = 8) -> Operation:
     """Return the operation that a number stands for."""
     dice = _Dice(number)
     dice.ids, dice.units = ids, units
-    kinds, weights = zip(*_KINDS, strict=True)
-    return dice.choices(kinds, weights)[0](dice)
+    (make,) = dice.choices(list(_KINDS), list(_KINDS.values()))
+    return make(dice)
 
 
 def batch(numbers: list[int]) -> Batch:

@@ -34,7 +34,7 @@ def test_thresholds_decide_pressure_and_advice(
 def test_sold_out_item_that_allows_oversell_advises_backorder() -> None:
     signal = signal_of(EMPTY._replace(oversell_limit=2))
 
-    assert (Pressure.SOLD_OUT, Advice.BACKORDER) == signal[:2]
+    assert signal[:2] == (Pressure.SOLD_OUT, Advice.BACKORDER)
 
 
 def test_sold_out_item_with_its_allowance_used_up_advises_stop() -> None:

@@ -132,9 +132,13 @@ def _explicit(moves: bytes) -> tuple[Movement, ...]:
     out = []
     for entry in moves.decode().split(RS)[:-1]:
         sku, location, *deltas = entry.split(US)
-        if any(delta != "0" for delta in deltas):
-            out.append(Movement(sku, location, *(int(delta) for delta in deltas)))
+        out.append(Movement(sku, location, *(int(delta) for delta in deltas)))
     return tuple(out)
+
+
+def _moved(moves: bytes) -> tuple[Movement, ...]:
+    """Return the explicit moves of a reservation, without the lines that stayed as they were."""
+    return tuple(move for move in _explicit(moves) if move.held or move.committed)
 
 
 def _stock_entry(base: dict[str, Any], request: str, moves: bytes, note: str) -> LedgerEntry:
@@ -186,6 +190,6 @@ def decode_entries(body: Sequence[Any]) -> list[LedgerEntry]:
             entries.append(_stock_entry(base, request, moves, text))
             continue
         reservation = decode_reservation(name, record)
-        base["movements"] = _movements(kind, reservation) if moves is False else _explicit(moves)
+        base["movements"] = _movements(kind, reservation) if moves is False else _moved(moves)
         entries.append(_hold_entry(base, reservation, text))
     return entries

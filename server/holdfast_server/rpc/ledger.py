@@ -156,6 +156,9 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         if start < head.first_sequence:
             raise _lost(f"the ledger starts at sequence {head.first_sequence}", head)
         async for batch in self._reader.tail(start - 1):
+            epoch = batch[-1].epoch if batch else (await self._reader.head()).epoch
+            if epoch != head.epoch:  # history began anew: what follows is not what came before
+                raise _lost("the ledger is of another epoch", head._replace(epoch=epoch))
             for first in range(0, len(batch), ENTRIES_MAX):
                 part = batch[first : first + ENTRIES_MAX]
                 start = part[-1].sequence + 1

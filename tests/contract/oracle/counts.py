@@ -97,7 +97,7 @@ class Counts(Books):
         item.on_hand += delta
         place.on_hand += delta
         item.revision = self.sequence
-        moved = (Movement(op.sku, op.location, delta, 0, 0, 0),) if delta else ()
+        moved = (Movement(op.sku, op.location, delta, 0, 0, 0),)
         self._done(op, kind, movements=moved, reason=op.reason, reference=op.reference)
         return self._counted(Code.OK, op)
 

@@ -148,6 +148,7 @@ class RedisStore:
             )
         except ResponseError as reply:
             raise meaning(reply) from reply
+        self._lost_history = ""  # the script has compared
         result = decode_batch(operations, msgpack.unpackb(answer, raw=True))
         if epoch == self._known.epoch and result.sequence > self._known.sequence:
             self._known = Position(epoch, result.sequence)
