@@ -22,13 +22,14 @@ class RetryPolicy:
 
     A client that fails more than it succeeds stops repeating: each failure takes a token, each
     success gives `token_ratio` back, and nothing is repeated with half of `tokens_max` or fewer.
+    The default lets 50 calls that were cut together be repeated.
     """
 
     attempts_max: int = 4
     backoff_min: float = 0.1
     backoff_max: float = 1.0
     multiplier: float = 2.0
-    tokens_max: int = 10
+    tokens_max: int = 100
     token_ratio: float = 0.1
 
     def backoff(self, attempts: int) -> float:

@@ -11,7 +11,7 @@ from holdfast_server.model import Caller, Head, LedgerEntry
 from holdfast_server.rpc import items, messages, tokens
 from holdfast_server.rpc.arguments import Arguments
 from holdfast_server.rpc.call import AUDITORS, Calls, later, streaming, unary
-from holdfast_server.rpc.inventory import page_size
+from holdfast_server.rpc.inventory import PAGE_SIZE_MAX, page_size
 from holdfast_server.stores.redis.reader import RedisReader
 
 ENTRIES_MAX = 256
@@ -126,8 +126,9 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         """Return a page of wanted entries and the sequence the next page starts at, or 0."""
         found: list[LedgerEntry] = []
         scan_end = start + SCAN_MAX
+        step = PAGE_SIZE_MAX if request.sku or request.reservation_id else size
         while start <= last and start < scan_end:
-            entries = await self._reader.entries(start, limit=size)
+            entries = await self._reader.entries(start, limit=step)
             if not entries:
                 return found, 0
             for entry in entries:

@@ -191,7 +191,7 @@ class Coalescer:
                 if frame := self._next_frame():
                     await stream.write(pb.PipelineRequest(operations=frame))
             await stream.done_writing()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        except (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError):
             pass  # the stream has ended, and its reader knows how
 
     async def _until(self, is_true: Callable[[], bool]) -> None:
