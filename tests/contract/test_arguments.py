@@ -373,8 +373,9 @@ async def answers(
 async def test_a_bad_operation_of_a_frame_fails_alone(client: Serving) -> None:
     operation = stock.PipelineOperation
     sku = await client.put(10)
+    piped = reserve(reservation_id="piped", lines=lines((sku, 1)), ttl=seconds(TTL_MAX_S))
     frame = [
-        operation(tag=1, reserve=reserve(reservation_id="piped", lines=lines((sku, 1)))),
+        operation(tag=1, reserve=piped),
         operation(tag=2, reserve=reserve(reservation_id="a b", lines=lines((sku, 1)))),
         operation(tag=3),
         operation(tag=4, commit=commit(reservation_id=THEIRS)),

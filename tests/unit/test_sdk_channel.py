@@ -87,7 +87,7 @@ def test_grpc_repeats_all_calls_but_streams_of_the_pipeline() -> None:
         "backoffMultiplier": 2.0,
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
-    assert config["retryThrottling"] == {"maxTokens": 10, "tokenRatio": 0.1}
+    assert config["retryThrottling"] == {"maxTokens": 100, "tokenRatio": 0.1}
 
 
 def test_repeating_can_be_turned_off() -> None:
