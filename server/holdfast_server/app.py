@@ -114,7 +114,10 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         reader = RedisReader(url, cell=config.cell, timeout_ms=config.store_timeout_ms)
         stack.push_async_callback(reader.aclose)
         limits = BatchLimits(
-            config.lanes, config.batch_operations_max, config.batch_lines_max, config.queue_len_max
+            lanes=config.lanes,
+            operations_max=config.batch_operations_max,
+            lines_max=config.batch_lines_max,
+            queue_len_max=config.queue_len_max,
         )
         batcher = Batcher(store, limits)
         calls = Calls(Identities(principals))

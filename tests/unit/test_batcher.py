@@ -110,7 +110,7 @@ async def test_an_idle_engine_sends_an_operation_at_once_and_alone() -> None:
 
 
 async def test_operations_that_arrive_while_lanes_are_in_flight_form_the_next_batch() -> None:
-    async with batching(lanes=2) as (batcher, store):
+    async with batching(lanes=2, lane_operations_min=1) as (batcher, store):
         tasks = await send(batcher, "a")
         tasks += await send(batcher, "b")
         tasks += await send(batcher, "c", "d", "e")
@@ -120,6 +120,22 @@ async def test_operations_that_arrive_while_lanes_are_in_flight_form_the_next_ba
         await settled()
         assert [call.names for call in store.calls] == [["a"], ["b"], ["c", "d", "e"]]
         store.calls[0].succeed()
+        store.calls[2].succeed()
+        assert await answers(tasks) == ["a", "b", "c", "d", "e"]
+
+
+async def test_a_second_batch_leaves_only_when_it_is_large_enough() -> None:
+    async with batching(lanes=2, lane_operations_min=3) as (batcher, store):
+        tasks = await send(batcher, "a")
+        tasks += await send(batcher, "b", "c")
+        assert [call.names for call in store.calls] == [["a"]]
+        tasks += await send(batcher, "d")
+        assert [call.names for call in store.calls] == [["a"], ["b", "c", "d"]]
+        tasks += await send(batcher, "e")
+        store.calls[0].succeed()
+        store.calls[1].succeed()
+        await settled()
+        assert [call.names for call in store.calls[2:]] == [["e"]]
         store.calls[2].succeed()
         assert await answers(tasks) == ["a", "b", "c", "d", "e"]
 
@@ -305,7 +321,7 @@ async def test_an_operation_that_failed_alone_raises_for_its_caller_alone() -> N
         poisoned, fine = await send(batcher, "poisoned", "fine")
         store.calls[0].succeed()
         await settled()
-        outcomes = [HoldfastError("poisoned"), Outcome(Code.OK, 1, 0, detail="fine")]
+        outcomes: list[Outcome | Exception] = [HoldfastError("poisoned"), Outcome(Code.OK, 1, 0, detail="fine")]
         store.calls[1].answer.set_result(BatchResult(outcomes, 0, 1, False))
         with pytest.raises(HoldfastError, match="poisoned"):
             await poisoned

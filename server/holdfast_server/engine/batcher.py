@@ -33,9 +33,14 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """Bounds of the engine: batches in flight, their size, and the queue before them."""
+    """Bounds of the engine: batches in flight, their size, and the queue before them.
+
+    A batch beyond the first in flight leaves only with `lane_operations_min` operations: a small
+    one costs as much as a large one, and the store would run it after the first anyway.
+    """
 
     lanes: int = 2
+    lane_operations_min: int = 32
     operations_max: int = 128
     lines_max: int = 256
     queue_len_max: int = 20_000
@@ -130,7 +135,7 @@ class Batcher:
         """Send batches until cancelled."""
         while True:
             await self._wake.wait()
-            while self._queue and len(self._in_flight) < self.limits.lanes:
+            while self._queue and self._has_room():
                 batch = self._cut()
                 if batch:
                     self._start(batch)
@@ -152,6 +157,14 @@ class Batcher:
                 f"{len(self._queue)} operations wait, the limit is {self.limits.queue_len_max}",
                 retry_after_ms=200,
             )
+
+    def _has_room(self) -> bool:
+        """Tell whether a batch may leave now: the first at once, another when it is worth it."""
+        in_flight, limits = len(self._in_flight), self.limits
+        if not in_flight:
+            return True
+        worth = min(limits.lane_operations_min, limits.operations_max)
+        return in_flight < limits.lanes and len(self._queue) >= worth
 
     def _cut(self) -> list[_Waiting]:
         """Take the next batch off the queue, without those whose caller has left."""
