@@ -59,6 +59,9 @@ class Host(Protocol):
     def overwrite(self, table: str, key: bytes, record: bytes) -> None:
         """Damage a row of `items` or a record of `holds`."""
 
+    def note_ended(self, ended_ms: int, id_: bytes) -> None:
+        """Note an id for the purge, wherever it stands."""
+
 
 def execute(host: Host, operations: Sequence[Operation], *, now_ms: int) -> BatchResult:
     """Decide a batch on a host."""
@@ -118,6 +121,11 @@ class ScriptHost:
     def overwrite(self, table: str, key: bytes, record: bytes) -> None:
         self.client.hset(getattr(self.keys, table), key, record)
 
+    def note_ended(self, ended_ms: int, id_: bytes) -> None:
+        element = REAL.pack(ended_ms) + msgpack.packb([id_], use_bin_type=False)
+        self.client.lpush(self.keys.ended, element)
+        self.client.hset(self.keys.meta, "last_late", ended_ms)
+
 
 def _ending(element: bytes) -> tuple[int, list[bytes]]:
     (time_ms,) = REAL.unpack_from(element)
@@ -156,3 +164,6 @@ class InProcessHost:
 
     def overwrite(self, table: str, key: bytes, record: bytes) -> None:
         getattr(self.kernel.tables, table)[key] = record
+
+    def note_ended(self, ended_ms: int, id_: bytes) -> None:
+        self.kernel.tables.ended.insert(0, (ended_ms, [id_]))

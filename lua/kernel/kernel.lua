@@ -8,6 +8,7 @@
 --- @include "kernel/moves"
 --- @include "kernel/expire"
 --- @include "kernel/checks"
+--- @include "kernel/grant"
 --- @include "kernel/reserve"
 --- @include "kernel/commit"
 --- @include "kernel/release"

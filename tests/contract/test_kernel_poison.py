@@ -161,6 +161,14 @@ def test_a_damaged_record_is_met_without_writing(
     assert kernel_host.digest() == before
 
 
+def test_a_live_hold_is_not_purged_whatever_the_purge_was_told(kernel_host: Host) -> None:
+    kernel_host.retention_ms = 10
+    execute(kernel_host, OPENING, now_ms=START_MS)
+    kernel_host.note_ended(START_MS, b"h1")
+    kernel_host.decide([], 0, now_ms=NOW_MS)
+    assert b"h1" in kernel_host.state().holds
+
+
 @pytest.mark.parametrize("name", ["items", "holds", "expiry", "ended", "ledger"])
 def test_a_key_of_another_type_is_met_without_writing(script_host: ScriptHost, name: str) -> None:
     script_host.client.set(getattr(script_host.keys, name), "not ours")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from holdfast_server.model import (
     AdjustStock,
     Caller,
@@ -58,6 +60,38 @@ def test_a_batch_of_more_holds_than_one_command_may_have(all_hosts: Mapping[str,
     trial.step([], START_MS + 1_000)
     trial.end()
     assert not trial.oracle.claims
+
+
+def test_an_item_has_no_more_than_a_hundred_channels(all_hosts: Mapping[str, Host]) -> None:
+    trial = Trial(all_hosts)
+    names = [(f"channel-{number}", 1) for number in range(101)]
+    put = PutItem("r1", P, "A", channels=tuple(names[:100]))
+    swap = PutItem("r2", P, "A", channels=(names[100], (names[0][0], None)))
+    more = PutItem("r3", P, "A", channels=(names[0],))
+    outcomes = trial.step([put, swap, more], START_MS)
+    assert [outcome.code for outcome in outcomes] == [Code.OK, Code.OK, Code.INVALID]
+    trial.end()
+
+
+@pytest.mark.parametrize(("others", "next_expiry_ms"), [(63, START_MS + 9_000), (64, 0)])
+def test_the_next_expiry_is_sought_among_the_next_64_holds(
+    all_hosts: Mapping[str, Host], others: int, next_expiry_ms: int
+) -> None:
+    trial = Trial(all_hosts)
+    trial.step(stocked("A", "B", units=70), START_MS)
+    sooner = [Reserve(f"b{n}", P, (Line("B", 1),), 5_000) for n in range(others)]
+    trial.step([*sooner, Reserve("a", P, (Line("A", 70),), 9_000)], START_MS)
+    (outcome,) = trial.step([Reserve("new", P, (Line("A", 1),))], START_MS)
+    assert [line.next_expiry_ms for line in outcome.detail] == [next_expiry_ms]
+
+
+def test_holds_that_end_now_do_not_hide_the_next_expiry(all_hosts: Mapping[str, Host]) -> None:
+    trial = Trial(all_hosts)
+    trial.step(stocked("A", "B", units=70), START_MS)
+    due = [Reserve(f"b{n}", P, (Line("B", 1),), 5_000) for n in range(64)]
+    trial.step([*due, Reserve("a", P, (Line("A", 70),), 9_000)], START_MS)
+    (outcome,) = trial.step([Reserve("new", P, (Line("A", 1),))], START_MS + 5_000)
+    assert [line.next_expiry_ms for line in outcome.detail] == [START_MS + 9_000]
 
 
 def overdue(hosts: Mapping[str, Host], *, hold_budget: int = 0, **policy: Any) -> Trial:

@@ -138,6 +138,19 @@ def test_command_writes_the_file_and_exits_with_the_verdict(
     assert report["rows"][0]["store"].startswith("Valkey ")
 
 
+@pytest.mark.parametrize("url", ["unix:///nowhere/at.sock", "http://localhost"])
+def test_store_that_cannot_be_used_is_told_and_exits_with_2(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["--quick", "--redis-url", url]) == 2
+    assert "cannot use the store" in capsys.readouterr().err
+
+
+def test_file_in_no_directory_is_refused_before_anything_is_measured() -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--json", "nowhere/bench.json"])
+
+
 def test_commits_are_of_the_oldest_of_so_many_holds() -> None:
     sent = list(islice(operations(["A"], held_max=3), 9))
 

@@ -11,12 +11,13 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import structlog
 
 from holdfast_server.errors import Draining, HoldfastError, Overloaded
-from holdfast_server.model import BatchResult, Code, Operation, Outcome, weight
+from holdfast_server.model import BatchResult, Code, Operation, Outcome, subjects, weight
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +77,14 @@ class EngineCounters:
     again: int = 0
 
 
+def _is_undecided(outcome: Outcome | Exception) -> bool:
+    return isinstance(outcome, Outcome) and outcome.code == Code.AGAIN
+
+
+def _is_error(outcome: Outcome | Exception) -> bool:
+    return not isinstance(outcome, Outcome) or outcome.code >= Code.INVALID
+
+
 @dataclass(eq=False)
 class Batcher:
     """Feeds a store with batches.  Start it as a task with `run`; stop it with `drain`."""
@@ -89,6 +98,7 @@ class Batcher:
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._in_flight: set[asyncio.Task[None]] = set()
+        self._touched: set[str] = set()
         self._is_draining = False
 
     @property
@@ -136,9 +146,10 @@ class Batcher:
         while True:
             await self._wake.wait()
             while self._queue and self._has_room():
-                batch = self._cut()
-                if batch:
-                    self._start(batch)
+                batch, touched = self._cut()
+                if not batch:
+                    break
+                self._start(batch, touched)
             self._wake.clear()
 
     async def drain(self) -> None:
@@ -166,10 +177,15 @@ class Batcher:
         worth = min(limits.lane_operations_min, limits.operations_max)
         return in_flight < limits.lanes and len(self._queue) >= worth
 
-    def _cut(self) -> list[_Waiting]:
-        """Take the next batch off the queue, without those whose caller has left."""
-        queue, limits = self._queue, self.limits
+    def _cut(self) -> tuple[list[_Waiting], set[str]]:
+        """Take the next batch off the queue, without those whose caller has left; say its subjects.
+
+        It ends before an operation on what a batch in flight has touched.  Batches in flight are
+        decided in order only as long as none of them is sent again.
+        """
+        queue, limits, in_flight = self._queue, self.limits, self._touched
         batch: list[_Waiting] = []
+        touched: set[str] = set()
         lines = 0
         while queue and len(batch) < limits.operations_max:
             operation, group, _index = queue[0]
@@ -178,20 +194,24 @@ class Batcher:
                 self.counters.dropped += 1
                 continue
             lines += weight(operation)
-            if batch and lines > limits.lines_max:
+            names = subjects(operation)
+            if (batch and lines > limits.lines_max) or not in_flight.isdisjoint(names):
                 break
+            touched.update(names)
             batch.append(queue.popleft())
-        return batch
+        return batch, touched
 
-    def _start(self, batch: list[_Waiting]) -> None:
+    def _start(self, batch: list[_Waiting], touched: set[str]) -> None:
         self.counters.batches += 1
         self.counters.operations += len(batch)
         self.last_batch_at = asyncio.get_running_loop().time()
         task = asyncio.create_task(self._send(batch), name="batch")
         self._in_flight.add(task)
-        task.add_done_callback(self._landed)
+        self._touched |= touched
+        task.add_done_callback(partial(self._landed, touched))
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
+    def _landed(self, touched: set[str], task: asyncio.Task[None]) -> None:
+        self._touched -= touched
         self._in_flight.discard(task)
         self._wake.set()
 
@@ -211,13 +231,18 @@ class Batcher:
 
     def _settle(self, batch: list[_Waiting], outcomes: Iterable[Outcome | Exception]) -> None:
         again: list[_Waiting] = []
+        undecided: set[str] = set()
         for waiting, outcome in zip(batch, outcomes, strict=True):
-            _operation, group, index = waiting
-            if isinstance(outcome, Outcome) and outcome.code == Code.AGAIN:
+            operation, group, index = waiting
+            if _is_undecided(outcome) or (
+                undecided and _is_error(outcome) and not undecided.isdisjoint(subjects(operation))
+            ):
                 again.append(waiting)
+                undecided.update(subjects(operation))
             else:
                 group.settle(index, outcome)
         if again:
-            # Overdue holds are still being ended: not sold out, only not known yet.
+            # Overdue holds are still being ended: not sold out, only not known yet.  What failed
+            # after it on the same reservation failed for want of it, and goes with it.
             self.counters.again += len(again)
             self._queue.extendleft(reversed(again))

@@ -30,6 +30,7 @@ from holdfast_server.model.operations import (
     Release,
     Reserve,
     SetStock,
+    subjects,
     weight,
 )
 from holdfast_server.model.outcomes import (
@@ -85,5 +86,6 @@ __all__ = [
     "ReservedLine",
     "SetStock",
     "State",
+    "subjects",
     "weight",
 ]

@@ -164,6 +164,16 @@ Operation = (
 )
 
 
+def subjects(operation: Operation) -> tuple[str, ...]:
+    """Return what an operation must find as those before it left it: reservations, or an item."""
+    if isinstance(operation, Reserve):
+        own, other = operation.reservation_id, operation.replaces
+        return (own, other) if other else (own,)
+    if isinstance(operation, PutItem | AdjustStock | SetStock):
+        return (f"~{operation.sku}",)
+    return () if isinstance(operation, GetStock) else (operation.reservation_id,)
+
+
 def weight(operation: Operation) -> int:
     """Return the lines an operation brings to a batch, at least 1."""
     if isinstance(operation, GetStock):

@@ -97,7 +97,7 @@ class StockServiceServicer:
 
         Refusals: STOCK_CHANGED, HOLD_BUDGET, CHANNEL_QUOTA, OUT_OF_STOCK.
         Errors: UNKNOWN_SKU, RESERVATION_ID_REUSED; for `replaces`: UNKNOWN_RESERVATION, NOT_OWNER,
-        RESERVATION_COMMITTED.
+        RESERVATION_COMMITTED, RESERVATION_SUPERSEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,7 @@ class StockServiceStub:
 
     Refusals: STOCK_CHANGED, HOLD_BUDGET, CHANNEL_QUOTA, OUT_OF_STOCK.
     Errors: UNKNOWN_SKU, RESERVATION_ID_REUSED; for `replaces`: UNKNOWN_RESERVATION, NOT_OWNER,
-    RESERVATION_COMMITTED.
+    RESERVATION_COMMITTED, RESERVATION_SUPERSEDED.
     """
     Commit: _grpc.UnaryUnaryMultiCallable[_stock_pb2.CommitRequest, _stock_pb2.CommitResponse]
     """Turn a hold, or part of it, into a sale.
@@ -130,7 +130,7 @@ class StockServiceAsyncStub(StockServiceStub):
 
     Refusals: STOCK_CHANGED, HOLD_BUDGET, CHANNEL_QUOTA, OUT_OF_STOCK.
     Errors: UNKNOWN_SKU, RESERVATION_ID_REUSED; for `replaces`: UNKNOWN_RESERVATION, NOT_OWNER,
-    RESERVATION_COMMITTED.
+    RESERVATION_COMMITTED, RESERVATION_SUPERSEDED.
     """
     Commit: _aio.UnaryUnaryMultiCallable[_stock_pb2.CommitRequest, _stock_pb2.CommitResponse]  # type: ignore[assignment]
     """Turn a hold, or part of it, into a sale.
@@ -216,7 +216,7 @@ class StockServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Refusals: STOCK_CHANGED, HOLD_BUDGET, CHANNEL_QUOTA, OUT_OF_STOCK.
         Errors: UNKNOWN_SKU, RESERVATION_ID_REUSED; for `replaces`: UNKNOWN_RESERVATION, NOT_OWNER,
-        RESERVATION_COMMITTED.
+        RESERVATION_COMMITTED, RESERVATION_SUPERSEDED.
         """
 
     @_abc_1.abstractmethod
