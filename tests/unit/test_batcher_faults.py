@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from holdfast_server.errors import Draining, HoldfastError, Overloaded, StoreUnavailable
-from holdfast_server.model import BatchResult, Code, Outcome
-from tests.unit.held_store import answers, batching, op, send, settled
+from holdfast_server.model import BatchResult, Code, Commit, Outcome
+from tests.unit.held_store import CALLER, answers, batching, op, send, settled
 
 
 async def test_a_caller_that_left_before_its_batch_is_not_sent() -> None:
@@ -159,3 +159,46 @@ async def test_a_sweep_is_an_empty_batch_that_tells_whether_more_is_due(more_due
         assert call.operations == []
         call.succeed(more_due=more_due)
         assert await sweep is more_due
+
+
+async def test_a_batch_ends_before_an_operation_on_what_is_in_flight() -> None:
+    async with batching(lanes=2, lane_operations_min=1) as (batcher, store):
+        tasks = await send(batcher, "a")
+        tasks += await send(batcher, "b", "a", "c")
+        assert [call.names for call in store.calls] == [["a"], ["b"]]
+        store.calls[1].succeed()
+        await settled()
+        assert len(store.calls) == 2
+        store.calls[0].succeed()
+        await settled()
+        assert [call.names for call in store.calls] == [["a"], ["b"], ["a", "c"]]
+        store.calls[2].succeed()
+        assert await answers(tasks) == ["a", "b", "a", "c"]
+
+
+async def test_what_failed_for_want_of_an_undecided_operation_waits_with_it() -> None:
+    async with batching(lanes=1) as (batcher, store):
+        claim = op("claim")
+        sale = Commit("claim", CALLER)
+        other = Commit("other", CALLER)
+        task = asyncio.create_task(batcher.execute_many([claim, sale, other]))
+        call = await store.next()
+        call.answer.set_result(
+            BatchResult(
+                [
+                    Outcome(Code.AGAIN, 1, 0),
+                    Outcome(Code.UNKNOWN_RESERVATION, 1, 0),
+                    Outcome(Code.UNKNOWN_RESERVATION, 1, 0),
+                ],
+                0,
+                1,
+                True,
+            )
+        )
+        repeated = await store.next()
+        assert repeated.operations == [claim, sale]
+        repeated.answer.set_result(
+            BatchResult([Outcome(Code.OK, 2, 0), Outcome(Code.OK, 3, 0)], 0, 3, False)
+        )
+        found = [answer.code for answer in await task if isinstance(answer, Outcome)]
+        assert found == [Code.OK, Code.OK, Code.UNKNOWN_RESERVATION]

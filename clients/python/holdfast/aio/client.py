@@ -69,7 +69,7 @@ class AsyncClient(AsyncInventory, AsyncLedger):
 
         Raises OutOfStock, StockChanged, ChannelQuotaExceeded, HoldBudgetExceeded, UnknownSku,
         InvalidArgument, ReservationIdReused; and for `replaces` UnknownReservation, NotOwner,
-        ReservationCommitted.
+        ReservationCommitted, ReservationSuperseded.
         """
         request = requests.reserve_request(lines, **options)
         answer = await self._decide(self.stubs.stock.Reserve, "reserve", request, timeout)

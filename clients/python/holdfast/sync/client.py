@@ -49,7 +49,7 @@ class Client(Inventory, Ledger):
 
         Raises OutOfStock, StockChanged, ChannelQuotaExceeded, HoldBudgetExceeded, UnknownSku,
         InvalidArgument, ReservationIdReused; and for `replaces` UnknownReservation, NotOwner,
-        ReservationCommitted.
+        ReservationCommitted, ReservationSuperseded.
         """
         request = requests.reserve_request(lines, **options)
         answer = self._call(self.stubs.stock.Reserve, request, timeout)
