@@ -63,7 +63,9 @@ class ServerConfig:
     queue_len_max: int = _setting(20_000, "operations that may wait; beyond it OVERLOADED", low=1)
     store_timeout_ms: int = _setting(2_000, "time for one answer of the store", low=10)
     retention_ms: int = _setting(900_000, "how long an ended reservation is kept", low=1_000)
-    hold_budget: int = _setting(0, "units one principal may hold at once, 0 = no limit", low=0, high=1_000_000_000)
+    hold_budget: int = _setting(
+        0, "units one principal may hold at once, 0 = no limit", low=0, high=1_000_000_000
+    )
     principals: str = _setting("", "TOML file of principals and tokens; none = open mode")
     reflection: bool = _setting(False, "serve gRPC reflection")
     streams_max: int = _setting(20_000, "pending calls before new ones are refused", low=100)
