@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.serving import Serving, new_cell, serving
+from tests.contract.requests import MINE, OTHER_SKU, SKU, THEIRS, TTL_MAX_S, reserve
+from tests.serving import Serving, lines, metadata, new_cell, seconds, serving
 
 STORES = ["embedded valkey", "redis by url"]
 
@@ -25,6 +26,17 @@ async def embedded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Se
     """A server on an embedded Valkey."""
     async with serving(data=str(tmp_path_factory.mktemp("data")), durability="memory") as server:
         yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shop(embedded: Serving) -> Serving:
+    """A server with two items and two holds, which stay as they are."""
+    for sku in (SKU, OTHER_SKU):
+        await embedded.put(100, sku=sku)
+    for name, principal in ((MINE, "anonymous"), (THEIRS, "somebody")):
+        request = reserve(reservation_id=name, lines=lines((SKU, 5)), ttl=seconds(TTL_MAX_S))
+        await embedded.stock.Reserve(request, metadata=metadata(principal))
+    return embedded
 
 
 @pytest.fixture(params=STORES)

@@ -129,7 +129,8 @@ async def test_entries_of_one_item_or_one_reservation_are_found(server: Serving)
     name = (await server.reserve(sku)).reservation.reservation_id
     await server.put(1)
     await server.commit(name)
-    for fields, expected in (({"sku": sku}, 5), ({"reservation_id": name}, 2)):
+    filters: list[tuple[dict[str, Any], int]] = [({"sku": sku}, 5), ({"reservation_id": name}, 2)]
+    for fields, expected in filters:
         found: list[ledger.LedgerEntry] = []
         token = None
         while token != "":
