@@ -89,9 +89,9 @@ async def _examine(url: str) -> None:
         log.warning("store setting", finding=finding.message)
 
 
-async def _watch_health(rpc: RpcServer, store: RedisStore) -> None:
+async def _watch_health(rpc: RpcServer, store: RedisStore, calls: Calls) -> None:
     while True:
-        rpc.health.set_serving(store.is_healthy)
+        rpc.health.set_serving(store.is_healthy and not calls.is_draining)
         await asyncio.sleep(HEALTH_INTERVAL_S)
 
 
@@ -124,7 +124,7 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         rpc = RpcServer(config, calls, batcher, reader, share_port=share_port)
         target = await rpc.start()
         tasks = await stack.enter_async_context(
-            _background(batcher.run(), sweep_forever(batcher), _watch_health(rpc, store))
+            _background(batcher.run(), sweep_forever(batcher), _watch_health(rpc, store, calls))
         )
         stack.push_async_callback(rpc.drain, config.drain_timeout_ms / 1000)
         rpc.health.set_serving(True)
