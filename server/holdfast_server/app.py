@@ -149,10 +149,12 @@ async def _background(
 async def serve(config: ServerConfig, *, share_port: bool = False) -> None:
     """Serve until SIGTERM or SIGINT, then drain.  A second signal ends at once.
 
-    Raises what `running` raises, or the error of a background work that failed.
+    A signal during the start is heeded when that is over.  Raises what `running` raises, or the
+    error of a background work that failed.
     """
+    signalled = _signalled()
     async with running(config, share_port=share_port) as server:
-        stop = asyncio.create_task(_signalled())
+        stop = asyncio.create_task(signalled.wait())
         done, _pending = await asyncio.wait(
             {stop, *server.tasks}, return_when=asyncio.FIRST_COMPLETED
         )
@@ -164,14 +166,16 @@ async def serve(config: ServerConfig, *, share_port: bool = False) -> None:
         task.result()
 
 
-async def _signalled() -> None:
-    """Wait for the first SIGTERM or SIGINT and give both back their default."""
+def _signalled() -> asyncio.Event:
+    """Return what the first SIGTERM or SIGINT sets; both then have their default again."""
     loop, signalled = asyncio.get_running_loop(), asyncio.Event()
     signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, signalled.set)
-    try:
-        await signalled.wait()
-    finally:
+
+    def note() -> None:
+        signalled.set()
         for number in signals:
             loop.remove_signal_handler(number)
+
+    for number in signals:
+        loop.add_signal_handler(number, note)
+    return signalled

@@ -40,6 +40,7 @@ class ServerProcess:
         self.process = process
         self.lines: list[dict[str, Any]] = []
         self._news = asyncio.Condition()
+        self._has_ended = False
         self._reading = asyncio.create_task(self._read())
 
     @property
@@ -55,6 +56,9 @@ class ServerProcess:
                 self.lines.append({"event": line.decode().rstrip()})
             async with self._news:
                 self._news.notify_all()
+        self._has_ended = True
+        async with self._news:
+            self._news.notify_all()
 
     async def logged(self, event: str, *, times: int = 1) -> dict[str, Any]:
         """Wait until an event has been logged so many times; return the last of them."""
@@ -63,7 +67,8 @@ class ServerProcess:
             return [line for line in self.lines if line.get("event") == event]
 
         async with self._news:
-            await self._news.wait_for(lambda: len(found()) >= times)
+            await self._news.wait_for(lambda: len(found()) >= times or self._has_ended)
+        assert len(found()) >= times, f"it ended without {event!r}: {self.lines}"
         return found()[times - 1]
 
     async def kill(self) -> None:
