@@ -71,7 +71,7 @@ async def test_a_sale_never_overtakes_its_claim_when_scripts_are_forgotten(store
         selling = asyncio.create_task(sell_in_pairs(server, sku))
         batches = server.server.batcher.counters.batches
         while not selling.done():
-            await redis.script_flush()
+            await redis.function_flush()
             batches += 3
             await until(has_sent(server, batches, selling))
         found = await selling

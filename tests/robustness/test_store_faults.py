@@ -80,7 +80,7 @@ async def test_scripts_that_the_store_forgets_are_loaded_again_unnoticed(
     skus = await stocked(server)
     async with under_load(server, skus=skus) as load:
         for _ in range(10):
-            await redis.script_flush()
+            await redis.function_flush()
             await load.after(20)
     assert load.failures == {}
     await check_promises(server, load.acknowledged)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from holdfast_bench import __main__ as command
-from holdfast_bench.benchmarks.script_time import library
 from holdfast_bench.measure import COLUMNS, Plan, Row, Series, exit_status, table, take_turns
 from holdfast_bench.stores import StoreAddress
 from holdfast_bench.traffic import operations
@@ -158,11 +157,3 @@ def test_commits_are_of_the_oldest_of_so_many_holds() -> None:
     ids = [operation.reservation_id for operation in sent if isinstance(operation, Reserve)]
     assert len(set(ids)) == len(ids)
     assert [op.reservation_id for op in sent if isinstance(op, Commit)] == ids[:3]
-
-
-def test_library_is_named_after_its_content_and_runs_nothing_while_it_loads() -> None:
-    name, text = library()
-
-    assert text.startswith(f"#!lua name={name}\n")
-    assert len(name) == len("holdfast_") + 8
-    assert not any(line.startswith("return") for line in text.splitlines())

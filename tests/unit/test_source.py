@@ -15,16 +15,22 @@ import pytest
 
 from holdfast_server import model
 from holdfast_server.kernel import records
-from holdfast_server.kernel.source import IncludeError, flatten, lua_root, script, script_sha
+from holdfast_server.kernel.source import (
+    IncludeError,
+    flatten,
+    library,
+    lua_root,
+    script,
+    script_sha,
+)
 
 GOLDEN = Path(__file__).with_name("script_sha1.txt")
 UPDATE = "python tests/unit/test_source.py"
 
 
 def names_now() -> str:
-    """Return the SHA-1 of each twin of the script, as Redis and Valkey name it."""
-    plain, allow_oom = script_sha(script()), script_sha(script(allow_oom=True))
-    return f"{plain} #!lua\n{allow_oom} #!lua flags=allow-oom\n"
+    """Return the SHA-1 of the script and of the library, as they are sent."""
+    return f"{script_sha(script())} script\n{script_sha(library().text)} library\n"
 
 
 def tree(folder: Path, **files: str) -> Path:
@@ -76,11 +82,14 @@ def test_the_scripts_are_those_that_were_reviewed() -> None:
     assert names_now() == expected, f"the Lua text changed; if that is meant: {UPDATE}"
 
 
-def test_the_twins_differ_in_their_first_line_only() -> None:
-    first, plain = script().split("\n", 1)
-    other, allow_oom = script(allow_oom=True).split("\n", 1)
-    assert (first, other) == ("#!lua", "#!lua flags=allow-oom")
-    assert plain == allow_oom
+def test_the_library_is_named_by_its_content_and_registers_both_twins() -> None:
+    text, plain, allow_oom = library()
+    assert re.fullmatch("holdfast_[0-9a-f]{12}", plain)
+    assert allow_oom == f"{plain}_allow_oom"
+    assert text.startswith(f"#!lua name={plain}\n")
+    assert "NAME" not in text
+    assert f"register_function('{plain}', call)" in text
+    assert f"function_name = '{allow_oom}', callback = call, flags = {{ 'allow-oom' }}" in text
 
 
 # Every function of the bytecode, and in each the names that it reads or writes as globals.

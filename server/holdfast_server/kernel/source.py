@@ -10,6 +10,7 @@ import re
 from functools import cache
 from hashlib import sha1
 from pathlib import Path
+from typing import NamedTuple
 
 INCLUDE = re.compile(r'^--- @include "([^"]+)"\s*$')
 
@@ -52,15 +53,31 @@ def _expand(name: str, root: Path, chain: tuple[str, ...], done: set[str]) -> li
     return lines
 
 
-@cache
-def script(*, allow_oom: bool = False) -> str:
-    """Return the batch script; the `allow_oom` twin also runs when the store's memory is full.
+class Library(NamedTuple):
+    """A FUNCTION library: its text, and the names of its function and of the twin.
 
-    The shebang makes Redis and Valkey check memory, disk and replica state before the first
-    write, so a refusal by the store is all or nothing.
+    The twin also runs when the store's memory is full.  For both, Redis and Valkey check memory,
+    disk and replica state before the first write, so a refusal by the store is all or nothing.
     """
-    shebang = "#!lua flags=allow-oom" if allow_oom else "#!lua"
-    return f"{shebang}\n{flatten('redis/execute')}"
+
+    text: str
+    plain: str
+    allow_oom: str
+
+
+@cache
+def library() -> Library:
+    """Return the library that decides a batch, named by its content."""
+    body = flatten("redis/library")
+    name = f"holdfast_{sha1(body.encode(), usedforsecurity=False).hexdigest()[:12]}"
+    text = f"#!lua name={name}\n{body.replace('NAME', name)}"
+    return Library(text, name, f"{name}_allow_oom")
+
+
+@cache
+def script() -> str:
+    """Return the same as a script, for EVAL and EVALSHA."""
+    return f"#!lua\n{flatten('redis/execute')}"
 
 
 def script_sha(text: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from redis.exceptions import (
     NoPermissionError,
-    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
@@ -41,7 +40,7 @@ class Rollback(Exception):
 
 
 class ScriptMissing(Exception):
-    """The store does not know the script: nothing ran, so it can be loaded and sent again."""
+    """The store does not know the function: nothing ran, so it can be loaded and sent again."""
 
 
 class MemoryFull(Exception):
@@ -58,6 +57,8 @@ def meaning(reply: ResponseError) -> Exception:
     if word == "ROLLBACK":
         epoch, _, sequence = rest.partition(" ")
         return Rollback(int(epoch), int(sequence))
+    if text == "Function not found":
+        return ScriptMissing(text)
     return _unavailable(_BEFORE_START[word]) if word in _BEFORE_START else ScriptFault(text)
 
 
@@ -66,7 +67,6 @@ def _unavailable(message: str) -> StoreUnavailable:
 
 
 _BY_TYPE: dict[type[ResponseError], Callable[[str], Exception]] = {
-    NoScriptError: ScriptMissing,
     OutOfMemoryError: MemoryFull,
     ReadOnlyError: lambda _text: _unavailable("the store is a read-only replica"),
     NoPermissionError: lambda text: _unavailable(f"the store's user may not: {text}"),

@@ -17,7 +17,7 @@ from redis.asyncio import Connection
 from redis.exceptions import ResponseError
 
 from holdfast_server.errors import HoldfastError, OutcomeUnknown, StoreUnavailable
-from holdfast_server.kernel.source import lua_root, script, script_sha
+from holdfast_server.kernel.source import library, lua_root
 from holdfast_server.kernel.wire import decode_batch, encode_batch
 from holdfast_server.model import (
     BatchResult,
@@ -65,10 +65,9 @@ class RedisStore:
     def __init__(self, config: RedisStoreConfig) -> None:
         self._config = config
         self._keys = CellKeys.of(config.cell)
-        self._texts = (script(), script(allow_oom=True))
-        self._plain, self._allow_oom = (script_sha(text) for text in self._texts)
+        self._library = library()
         self._open_text = (lua_root() / "redis" / "open.lua").read_text(encoding="utf-8")
-        self._link = Link(config.url, timeout_ms=config.timeout_ms, greet=self._load_scripts)
+        self._link = Link(config.url, timeout_ms=config.timeout_ms, greet=self._load_library)
         self._known = Position(0, 0)
         self._lost_history = ""
 
@@ -100,15 +99,15 @@ class RedisStore:
         OutcomeUnknown when that cannot be known.
         """
         finishing = all(isinstance(operation, _FINISHING) for operation in operations)
-        sha = self._allow_oom if finishing else self._plain
+        function = self._library.allow_oom if finishing else self._library.plain
         try:
-            return await self._attempt(operations, sha)
+            return await self._attempt(operations, function)
         except ScriptFault as fault:
             return await self._bisect(operations, fault)
         except MemoryFull as fault:
             return await self._finish_only(operations, fault)
 
-    async def _attempt(self, operations: Sequence[Operation], sha: str) -> BatchResult:
+    async def _attempt(self, operations: Sequence[Operation], function: str) -> BatchResult:
         """Send a batch, again where that is known to be safe."""
         packed = msgpack.packb(encode_batch(operations))
         loop = asyncio.get_running_loop()
@@ -116,7 +115,7 @@ class RedisStore:
         lost, sent = 0, False
         while True:
             try:
-                return await self._send(operations, sha, packed)
+                return await self._send(operations, function, packed)
             except ScriptMissing:
                 await self._reload()
             except Rollback as rollback:
@@ -130,13 +129,15 @@ class RedisStore:
                     raise (_unknown(fault) if sent else _unreachable(fault)) from fault
                 await asyncio.sleep(0.05)
 
-    async def _send(self, operations: Sequence[Operation], sha: str, packed: bytes) -> BatchResult:
+    async def _send(
+        self, operations: Sequence[Operation], function: str, packed: bytes
+    ) -> BatchResult:
         epoch, sequence = self._known
         config = self._config
         try:
             answer = await self._link.call(
-                "EVALSHA",
-                sha,
+                "FCALL",
+                function,
                 len(self._keys),
                 *self._keys,
                 epoch,
@@ -169,7 +170,7 @@ class RedisStore:
     async def _finish_only(self, operations: Sequence[Operation], fault: MemoryFull) -> BatchResult:
         """Run what frees stock through the allow-oom twin and refuse the rest."""
         finishing = [op for op in operations if isinstance(op, _FINISHING)]
-        result = await self._attempt(finishing, self._allow_oom)
+        result = await self._attempt(finishing, self._library.allow_oom)
         done = iter(result.outcomes)
         error = _unreachable(fault, "the store is out of memory")
         outcomes: list[Any] = [
@@ -177,16 +178,19 @@ class RedisStore:
         ]
         return result._replace(outcomes=outcomes)
 
-    async def _load_scripts(self, connection: Connection) -> None:
-        for text in self._texts:
-            await connection.send_command("SCRIPT", "LOAD", text)
+    async def _load_library(self, connection: Connection) -> None:
+        await connection.send_command("FUNCTION", "LOAD", self._library.text)
+        try:
             await connection.read_response()
+        except ResponseError as reply:
+            if "already exists" not in str(reply):
+                raise
 
     async def _reload(self) -> None:
-        for text in self._texts:
-            try:
-                await self._link.call("SCRIPT", "LOAD", text)
-            except ResponseError as reply:
+        try:
+            await self._link.call("FUNCTION", "LOAD", self._library.text)
+        except ResponseError as reply:
+            if "already exists" not in str(reply):
                 raise meaning(reply) from reply
 
     async def _open_cell(self, leave: str) -> tuple[int, int, int]:
