@@ -24,6 +24,7 @@ from holdfast_server.config import ServerConfig
 log = structlog.get_logger(__name__)
 
 RESTART_PAUSE_S = 0.5
+STOP_GRACE_S = 2.0  # what a worker may need beyond the drain timeout
 
 
 async def serve_with_workers(config: ServerConfig) -> None:
@@ -80,9 +81,13 @@ async def _keep_running(index: int, config: ServerConfig, stopping: asyncio.Even
         ended = asyncio.create_task(process.wait())
         stopped = asyncio.create_task(stopping.wait())
         await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
         if stopping.is_set() and not ended.done():
             process.terminate()
-        stopped.cancel()
+            await asyncio.wait({ended}, timeout=config.drain_timeout_ms / 1000 + STOP_GRACE_S)
+        if not ended.done():
+            log.error("worker does not stop, killing it", worker=index)
+            process.kill()
         code = await ended
         if not stopping.is_set():
             log.error("worker died, starting another", worker=index, exit_status=code)

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 CHUNK_BYTES = 1 << 16
-FIRST_COMMAND = b"FCALL"  # what comes before is the handshake
+FIRST_COMMAND = b"\r\nFCALL\r\n"  # what comes before is the handshake
 
 
 class Wire:

@@ -192,6 +192,15 @@ async def test_workers_share_a_port_and_one_that_dies_is_replaced(tmp_path: Path
             assert not worker.is_running()
 
 
+async def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path) -> None:
+    settings = {"data": str(tmp_path), "workers": 2, "drain_timeout_ms": 0}
+    async with server_process(**settings) as server:
+        stuck = next(iter(workers_of(server).values()))
+        stuck.suspend()
+        assert await server.stop() == 0
+        assert await all_gone([stuck])
+
+
 async def test_workers_under_load_keep_every_promise_together(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"data": str(tmp_path), "listen": free_address(), "workers": 2}
     async with server_process(**settings) as server, AsyncExitStack() as stack:
