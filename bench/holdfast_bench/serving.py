@@ -20,7 +20,7 @@ import uvloop
 from holdfast_bench.stores import CELL
 from holdfast_bench.workload import ECHO_METHOD, ECHO_SERVICE
 from holdfast_server import logs
-from holdfast_server.app import running
+from holdfast_server.app import running, settle_heap
 from holdfast_server.config import ServerConfig
 from holdfast_server.rpc.server import options
 
@@ -50,6 +50,7 @@ async def _holdfast(url: str) -> AsyncIterator[str]:
     config = ServerConfig(listen=LISTEN, redis_url=url, cell=CELL)
     logs.configure(level="error", style="console")
     async with running(config) as server:
+        settle_heap()
         yield server.target
 
 

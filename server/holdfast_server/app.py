@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,6 +28,7 @@ from holdfast_server.stores.redis.store import RedisStore, RedisStoreConfig
 log = structlog.get_logger(__name__)
 
 HEALTH_INTERVAL_S = 0.1
+GC_THRESHOLDS = (10_000, 20, 50)
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,17 @@ async def _background(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def settle_heap() -> None:
+    """Spare the collector what a started server keeps for good, and run it less often.
+
+    A call makes some hundred short-lived objects and no cycles: by default they start a young
+    collection every few calls (8 us a unary call, 2 us an operation on Pipeline).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
 async def serve(config: ServerConfig, *, share_port: bool = False) -> None:
     """Serve until SIGTERM or SIGINT, then drain.  A second signal ends at once.
 
@@ -154,6 +167,7 @@ async def serve(config: ServerConfig, *, share_port: bool = False) -> None:
     """
     signalled = _signalled()
     async with running(config, share_port=share_port) as server:
+        settle_heap()
         stop = asyncio.create_task(signalled.wait())
         done, _pending = await asyncio.wait(
             {stop, *server.tasks}, return_when=asyncio.FIRST_COMPLETED

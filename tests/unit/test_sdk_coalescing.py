@@ -361,8 +361,10 @@ async def test_who_may_open_no_stream_calls_alone(error: errors.HoldfastError) -
     script = Script(refuse)
     async with client_of(script) as client:
         assert len(await reserve_many(client, 20)) == 20
+        # A write that meets the refused stream hides why it ended; then one more stream tells it.
+        opened = script.streams
         await client.reserve("A", reservation_id="later")
-    assert script.streams == 1
+    assert script.streams == opened
     assert script.alone[-1] == "later"
     assert len(script.alone) == 21
 
