@@ -162,6 +162,7 @@ class Item(_message.Message):
     LATE_COMMIT_FIELD_NUMBER: _builtins.int
     SYSTEM_OF_RECORD_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
+    SELLOUT_HORIZON_FIELD_NUMBER: _builtins.int
     sku: _builtins.str
     """The item. Required."""
     title: _builtins.str
@@ -202,6 +203,12 @@ class Item(_message.Message):
         most 32 a call. Default: none.
         """
 
+    @_builtins.property
+    def sellout_horizon(self) -> _duration_pb2.Duration:
+        """The pressure rises early when, at its rate of sale, the item will be empty within this time: 0 to 1 h, 0 for
+        never. Within it the pressure is at least LOW, within a third of it at least SCARCE. Default: 30 s.
+        """
+
     def __init__(
         self,
         *,
@@ -219,10 +226,11 @@ class Item(_message.Message):
         late_commit: _types_pb2.LateCommit.ValueType | None = ...,
         system_of_record: _builtins.str | None = ...,
         channels: _abc.Iterable[Global___ChannelQuota] | None = ...,
+        sellout_horizon: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_late_commit", b"_late_commit", "_low_at", b"_low_at", "_oversell_limit", b"_oversell_limit", "_oversell_share", b"_oversell_share", "_plenty_at", b"_plenty_at", "_safety_stock", b"_safety_stock", "_scarce_at", b"_scarce_at", "_system_of_record", b"_system_of_record", "_title", b"_title", "hold_lifetime_max", b"hold_lifetime_max", "hold_ttl_default", b"hold_ttl_default", "hold_ttl_max", b"hold_ttl_max", "late_commit", b"late_commit", "low_at", b"low_at", "oversell_limit", b"oversell_limit", "oversell_share", b"oversell_share", "plenty_at", b"plenty_at", "safety_stock", b"safety_stock", "scarce_at", b"scarce_at", "system_of_record", b"system_of_record", "title", b"title"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_late_commit", b"_late_commit", "_low_at", b"_low_at", "_oversell_limit", b"_oversell_limit", "_oversell_share", b"_oversell_share", "_plenty_at", b"_plenty_at", "_safety_stock", b"_safety_stock", "_scarce_at", b"_scarce_at", "_system_of_record", b"_system_of_record", "_title", b"_title", "hold_lifetime_max", b"hold_lifetime_max", "hold_ttl_default", b"hold_ttl_default", "hold_ttl_max", b"hold_ttl_max", "late_commit", b"late_commit", "low_at", b"low_at", "oversell_limit", b"oversell_limit", "oversell_share", b"oversell_share", "plenty_at", b"plenty_at", "safety_stock", b"safety_stock", "scarce_at", b"scarce_at", "sellout_horizon", b"sellout_horizon", "system_of_record", b"system_of_record", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_late_commit", b"_late_commit", "_low_at", b"_low_at", "_oversell_limit", b"_oversell_limit", "_oversell_share", b"_oversell_share", "_plenty_at", b"_plenty_at", "_safety_stock", b"_safety_stock", "_scarce_at", b"_scarce_at", "_system_of_record", b"_system_of_record", "_title", b"_title", "channels", b"channels", "hold_lifetime_max", b"hold_lifetime_max", "hold_ttl_default", b"hold_ttl_default", "hold_ttl_max", b"hold_ttl_max", "late_commit", b"late_commit", "low_at", b"low_at", "oversell_limit", b"oversell_limit", "oversell_share", b"oversell_share", "plenty_at", b"plenty_at", "safety_stock", b"safety_stock", "scarce_at", b"scarce_at", "sku", b"sku", "system_of_record", b"system_of_record", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_late_commit", b"_late_commit", "_low_at", b"_low_at", "_oversell_limit", b"_oversell_limit", "_oversell_share", b"_oversell_share", "_plenty_at", b"_plenty_at", "_safety_stock", b"_safety_stock", "_scarce_at", b"_scarce_at", "_system_of_record", b"_system_of_record", "_title", b"_title", "channels", b"channels", "hold_lifetime_max", b"hold_lifetime_max", "hold_ttl_default", b"hold_ttl_default", "hold_ttl_max", b"hold_ttl_max", "late_commit", b"late_commit", "low_at", b"low_at", "oversell_limit", b"oversell_limit", "oversell_share", b"oversell_share", "plenty_at", b"plenty_at", "safety_stock", b"safety_stock", "scarce_at", b"scarce_at", "sellout_horizon", b"sellout_horizon", "sku", b"sku", "system_of_record", b"system_of_record", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__late_commit: _TypeAlias = _typing.Literal["late_commit"]  # noqa: Y015
     _WhichOneofArgType__late_commit: _TypeAlias = _typing.Literal["_late_commit", b"_late_commit"]  # noqa: Y015

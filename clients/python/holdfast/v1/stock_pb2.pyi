@@ -55,9 +55,13 @@ class _WatchKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WatchKind.V
     WATCH_KIND_UNSPECIFIED: _WatchKind.ValueType  # 0
     """Never sent."""
     WATCH_KIND_SNAPSHOT: _WatchKind.ValueType  # 1
-    """Levels of all watched items, or a part of them: only the last part moves through_sequence past from_sequence."""
+    """Levels of all watched items, or a part of them. It starts the chain anew: from_sequence is 0, and so is
+    through_sequence up to the last part. Forget the levels seen before it.
+    """
     WATCH_KIND_CHANGES: _WatchKind.ValueType  # 2
-    """Levels of the watched items that changed."""
+    """Levels of the watched items that changed, or a part of them: only the last part moves through_sequence. Where
+    even that does not move it, only pressure and advice have changed, with time.
+    """
     WATCH_KIND_HEARTBEAT: _WatchKind.ValueType  # 3
     """Nothing changed up to through_sequence."""
     WATCH_KIND_END: _WatchKind.ValueType  # 4
@@ -69,9 +73,13 @@ class WatchKind(_WatchKind, metaclass=_WatchKindEnumTypeWrapper):
 WATCH_KIND_UNSPECIFIED: WatchKind.ValueType  # 0
 """Never sent."""
 WATCH_KIND_SNAPSHOT: WatchKind.ValueType  # 1
-"""Levels of all watched items, or a part of them: only the last part moves through_sequence past from_sequence."""
+"""Levels of all watched items, or a part of them. It starts the chain anew: from_sequence is 0, and so is
+through_sequence up to the last part. Forget the levels seen before it.
+"""
 WATCH_KIND_CHANGES: WatchKind.ValueType  # 2
-"""Levels of the watched items that changed."""
+"""Levels of the watched items that changed, or a part of them: only the last part moves through_sequence. Where
+even that does not move it, only pressure and advice have changed, with time.
+"""
 WATCH_KIND_HEARTBEAT: WatchKind.ValueType  # 3
 """Nothing changed up to through_sequence."""
 WATCH_KIND_END: WatchKind.ValueType  # 4
@@ -94,6 +102,10 @@ class _WatchEndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WatchE
     """The ledger has a new epoch: what was seen may have been lost. Resume; the token leads to a gap."""
     WATCH_END_REASON_SLOW_CONSUMER: _WatchEndReason.ValueType  # 4
     """The reader took nothing for 30 s. The status is SLOW_CONSUMER."""
+    WATCH_END_REASON_STORE_UNAVAILABLE: _WatchEndReason.ValueType  # 5
+    """The store has been out of reach for 5 s, so the server can no longer tell what is current. The status is
+    STORE_UNAVAILABLE.
+    """
 
 class WatchEndReason(_WatchEndReason, metaclass=_WatchEndReasonEnumTypeWrapper):
     """Why the server closes a Watch."""
@@ -108,6 +120,10 @@ WATCH_END_REASON_EPOCH_CHANGED: WatchEndReason.ValueType  # 3
 """The ledger has a new epoch: what was seen may have been lost. Resume; the token leads to a gap."""
 WATCH_END_REASON_SLOW_CONSUMER: WatchEndReason.ValueType  # 4
 """The reader took nothing for 30 s. The status is SLOW_CONSUMER."""
+WATCH_END_REASON_STORE_UNAVAILABLE: WatchEndReason.ValueType  # 5
+"""The store has been out of reach for 5 s, so the server can no longer tell what is current. The status is
+STORE_UNAVAILABLE.
+"""
 Global___WatchEndReason: _TypeAlias = WatchEndReason  # noqa: Y015
 
 class _ServerLoad:
@@ -123,7 +139,7 @@ class _ServerLoadEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServerLoad
     SERVER_LOAD_HIGH: _ServerLoad.ValueType  # 2
     """Close to its limits: send less that can wait."""
     SERVER_LOAD_OVERLOADED: _ServerLoad.ValueType  # 3
-    """Shedding load: calls answer OVERLOADED."""
+    """Shedding load: Reserve answers OVERLOADED; Commit, Release and Extend are still taken."""
 
 class ServerLoad(_ServerLoad, metaclass=_ServerLoadEnumTypeWrapper):
     """How loaded the server itself is."""
@@ -135,7 +151,7 @@ SERVER_LOAD_NORMAL: ServerLoad.ValueType  # 1
 SERVER_LOAD_HIGH: ServerLoad.ValueType  # 2
 """Close to its limits: send less that can wait."""
 SERVER_LOAD_OVERLOADED: ServerLoad.ValueType  # 3
-"""Shedding load: calls answer OVERLOADED."""
+"""Shedding load: Reserve answers OVERLOADED; Commit, Release and Extend are still taken."""
 Global___ServerLoad: _TypeAlias = ServerLoad  # noqa: Y015
 
 @_typing.final
@@ -622,9 +638,13 @@ class WatchRequest(_message.Message):
     MIN_INTERVAL_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """Token of the last message seen: go on after it. It is opaque, at most 1,024 bytes. Empty: start with a SNAPSHOT."""
+    """Token of the last message seen of a watch of the same SKUs: go on after it. It is opaque, at most 1,024 bytes.
+    Empty: start with a SNAPSHOT.
+    """
     on_gap: Global___OnGap.ValueType
-    """What to do if the token is too old, of another epoch, or ahead of the ledger."""
+    """What to do if the token is too old, of another epoch or cell, or ahead of the ledger; and when the epoch changes
+    while the stream runs.
+    """
     @_builtins.property
     def skus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Up to 10,000 SKUs; one that does not exist yet is watched from its creation. Empty: all items."""
@@ -656,7 +676,9 @@ Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
 
 @_typing.final
 class ServerPressure(_message.Message):
-    """What the server asks of all clients, whatever they watch."""
+    """What the server asks of all clients, whatever they watch. Unary calls of a loaded server carry the load in the
+    trailing metadata `holdfast-load`, as `high` or `overloaded`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -696,16 +718,21 @@ class WatchResponse(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     SERVER_PRESSURE_FIELD_NUMBER: _builtins.int
     END_REASON_FIELD_NUMBER: _builtins.int
+    MISSING_SKUS_FIELD_NUMBER: _builtins.int
     from_sequence: _builtins.int
-    """through_sequence of the message before; of a first message, the position that the token stood for, or 0."""
+    """through_sequence of the message before; of a first message, the position that the token stood for. 0 in a SNAPSHOT."""
     through_sequence: _builtins.int
     """The stream is complete up to this ledger sequence."""
     kind: Global___WatchKind.ValueType
     """What the message is."""
     conflated_count: _builtins.int
-    """Levels that were merged into those of this message and not sent."""
+    """Levels that were merged into those of this message and not sent. What changed before the stream began does not
+    count.
+    """
     resume_token: _builtins.str
-    """Where to resume after this message."""
+    """Where to resume after this message. In a part that is not the last: where to resume before the first part, or
+    empty.
+    """
     end_reason: Global___WatchEndReason.ValueType
     """Why the stream ends. Set in an END only."""
     @_builtins.property
@@ -715,6 +742,12 @@ class WatchResponse(_message.Message):
     @_builtins.property
     def server_pressure(self) -> Global___ServerPressure:
         """What the server asks of clients. Absent: nothing."""
+
+    @_builtins.property
+    def missing_skus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Watched SKUs that do not exist: in the first message, and in the last part of a SNAPSHOT. They are followed from
+        their creation.
+        """
 
     def __init__(
         self,
@@ -727,10 +760,11 @@ class WatchResponse(_message.Message):
         resume_token: _builtins.str = ...,
         server_pressure: Global___ServerPressure | None = ...,
         end_reason: Global___WatchEndReason.ValueType = ...,
+        missing_skus: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["server_pressure", b"server_pressure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflated_count", b"conflated_count", "end_reason", b"end_reason", "from_sequence", b"from_sequence", "kind", b"kind", "levels", b"levels", "resume_token", b"resume_token", "server_pressure", b"server_pressure", "through_sequence", b"through_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflated_count", b"conflated_count", "end_reason", b"end_reason", "from_sequence", b"from_sequence", "kind", b"kind", "levels", b"levels", "missing_skus", b"missing_skus", "resume_token", b"resume_token", "server_pressure", b"server_pressure", "through_sequence", b"through_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -881,18 +915,24 @@ class PipelineResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
+    SERVER_PRESSURE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___PipelineResult]:
         """Each operation has exactly one result."""
+
+    @_builtins.property
+    def server_pressure(self) -> Global___ServerPressure:
+        """What the server asks of clients. Absent: nothing."""
 
     def __init__(
         self,
         *,
         results: _abc.Iterable[Global___PipelineResult] | None = ...,
+        server_pressure: Global___ServerPressure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["server_pressure", b"server_pressure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results", "server_pressure", b"server_pressure"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

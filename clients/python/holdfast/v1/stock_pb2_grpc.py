@@ -171,7 +171,8 @@ class StockServiceServicer:
         is large, and goes on with CHANGES. A silent stream sends a HEARTBEAT, and an END with a token precedes any close
         by the server.
 
-        Errors: RESUME_TOKEN_EXPIRED (with on_gap FAIL), SLOW_CONSUMER (blocked for 30 s), UNIMPLEMENTED.
+        Errors: RESUME_TOKEN_EXPIRED (with on_gap FAIL), SLOW_CONSUMER (blocked for 30 s), STORE_UNAVAILABLE, OVERLOADED
+        (more watches than the server takes).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

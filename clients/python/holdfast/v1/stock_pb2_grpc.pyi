@@ -97,7 +97,8 @@ class StockServiceStub:
     is large, and goes on with CHANGES. A silent stream sends a HEARTBEAT, and an END with a token precedes any close
     by the server.
 
-    Errors: RESUME_TOKEN_EXPIRED (with on_gap FAIL), SLOW_CONSUMER (blocked for 30 s), UNIMPLEMENTED.
+    Errors: RESUME_TOKEN_EXPIRED (with on_gap FAIL), SLOW_CONSUMER (blocked for 30 s), STORE_UNAVAILABLE, OVERLOADED
+    (more watches than the server takes).
     """
     Pipeline: _grpc.StreamStreamMultiCallable[_stock_pb2.PipelineRequest, _stock_pb2.PipelineResponse]
     """Send many operations, of many agents, on one stream: the fast way in for agent runtimes.
@@ -180,7 +181,8 @@ class StockServiceAsyncStub(StockServiceStub):
     is large, and goes on with CHANGES. A silent stream sends a HEARTBEAT, and an END with a token precedes any close
     by the server.
 
-    Errors: RESUME_TOKEN_EXPIRED (with on_gap FAIL), SLOW_CONSUMER (blocked for 30 s), UNIMPLEMENTED.
+    Errors: RESUME_TOKEN_EXPIRED (with on_gap FAIL), SLOW_CONSUMER (blocked for 30 s), STORE_UNAVAILABLE, OVERLOADED
+    (more watches than the server takes).
     """
     Pipeline: _aio.StreamStreamMultiCallable[_stock_pb2.PipelineRequest, _stock_pb2.PipelineResponse]  # type: ignore[assignment]
     """Send many operations, of many agents, on one stream: the fast way in for agent runtimes.
@@ -302,7 +304,8 @@ class StockServiceServicer(metaclass=_abc_1.ABCMeta):
         is large, and goes on with CHANGES. A silent stream sends a HEARTBEAT, and an END with a token precedes any close
         by the server.
 
-        Errors: RESUME_TOKEN_EXPIRED (with on_gap FAIL), SLOW_CONSUMER (blocked for 30 s), UNIMPLEMENTED.
+        Errors: RESUME_TOKEN_EXPIRED (with on_gap FAIL), SLOW_CONSUMER (blocked for 30 s), STORE_UNAVAILABLE, OVERLOADED
+        (more watches than the server takes).
         """
 
     @_abc_1.abstractmethod
