@@ -11,7 +11,7 @@ local OPERATIONS = {
 }
 -- The fewest values of an operation: those before its lines, where it has any.
 local SIZES = {
-  [RESERVE] = 11, [COMMIT] = 9, [RELEASE] = 8, [EXTEND] = 7, [PUT_ITEM] = 19,
+  [RESERVE] = 11, [COMMIT] = 9, [RELEASE] = 8, [EXTEND] = 7, [PUT_ITEM] = 20,
   [ADJUST_STOCK] = 8, [SET_STOCK] = 12, [GET_RESERVATION] = 5, [GET_STOCK] = 2,
 }
 

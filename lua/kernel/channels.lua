@@ -40,7 +40,7 @@ local function rebuild(item)
   end
   item.quotas = #list
   item.rest = pack_bytes(POLICY, item.safety, item.oversell, item.share, item.plenty, item.low,
-    item.scarce, item.ttl, item.ttl_max, item.lifetime, item.late, item.quotas)
+    item.scarce, item.ttl, item.ttl_max, item.lifetime, item.late, item.horizon, item.quotas)
     .. item.title .. GS .. item.owner .. GS .. concat(parts)
 end
 

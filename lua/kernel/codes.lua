@@ -28,6 +28,7 @@ local US, RS, GS = '\31', '\30', '\29'
 
 local UNITS_MAX, LINES_MAX, CHANNELS_MAX, TTL_MIN_MS = 1000000000, 100, 100, 100
 local TTL_MAX_MS, LIFETIME_MAX_MS = 86400000, 604800000
+local HORIZON_MAX_MS, COVER_MAX_MS = 3600000, 86400000
 
 -- A batch ends at most SWEEP_BASE due holds beside one for each of its operations, and looks at
 -- the next SOONEST_MAX live ones to tell a refused caller when units may come free.

@@ -31,6 +31,7 @@ local function change_stock(flat, at, kind, item, place, delta)
   item.on_hand, place.on_hand = item.on_hand + delta, place.on_hand + delta
   touch(item)
   touch(place)
+  follow(item, 0)
   local location = sub(place.field, #item.sku + 2)
   local moves = move_text(item.sku, location, delta, 0, 0, 0)
   save_request(flat[at + 2], kind, item.sku, flat[at + 3], moves, flat[at + 4])

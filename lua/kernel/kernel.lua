@@ -4,6 +4,7 @@
 --- @include "kernel/codes"
 --- @include "kernel/record"
 --- @include "kernel/batch_state"
+--- @include "kernel/outlook"
 --- @include "kernel/channels"
 --- @include "kernel/moves"
 --- @include "kernel/expire"

@@ -10,6 +10,7 @@ local function move_line(hold, sku, location, held, committed, backordered, owed
   item.held, item.committed = item.held + held, item.committed + committed
   item.backordered, item.owed = item.backordered + backordered, item.owed + owed
   touch(item)
+  if held + committed ~= 0 then follow(item, held + committed) end
   if location ~= '' then
     local place = place_of(sku .. US .. location)
     place.held, place.committed = place.held + held, place.committed + committed

@@ -1,11 +1,12 @@
 -- record: how items, stock at a location and reservations are stored, as bytes.
 --
--- item row      <i4i4i4i4i4d  on_hand held committed backordered owed revision       (28 bytes)
---               <i4 x 11      safety_stock oversell_limit oversell_share plenty_at low_at
+-- item row      <i4 x 5 d d   on_hand held committed backordered owed, revision, demand_at (ms)
+--               <i4 x 3       demand damped cover, see outlook.lua                   (48 bytes)
+--               <i4 x 12      safety_stock oversell_limit oversell_share plenty_at low_at
 --                             scarce_at hold_ttl_default hold_ttl_max hold_lifetime_max (ms)
---                             late_commit quota count                                (44 bytes)
+--                             late_commit sellout_horizon (ms) quota count           (48 bytes)
 --               text          title GS system_of_record GS (channel US quota US used RS)*
---               The first 72 bytes are the level that every answer carries.
+--               The first 96 bytes are the level that every answer carries.
 -- location row  <i4i4i4d      on_hand held committed revision; field `sku US location`
 -- budget row    <i4           units held by one principal;     field `US principal`
 -- reservation   <c1BBddddB    state flags override-count sequence created expires ended note-size
@@ -19,9 +20,9 @@
 -- "the same text".  backordered counts units promised beyond stock, owed those of them already
 -- committed.  i4 wraps silently, therefore every number is bounded before it gets here.
 
-local HEAD, POLICY, PLACE = '<i4i4i4i4i4d', '<i4i4i4i4i4i4i4i4i4i4i4', '<i4i4i4d'
+local HEAD, POLICY, PLACE = '<i4i4i4i4i4ddi4i4i4', '<i4i4i4i4i4i4i4i4i4i4i4i4', '<i4i4i4d'
 local HOLD, LINE, REQUEST = '<c1BBddddB', '<i4i4', '<c1d'
-local HEAD_SIZE, LEVEL_SIZE, HOLD_SIZE, NOTE_SIZE_MAX = 28, 72, 36, 255
+local HEAD_SIZE, LEVEL_SIZE, HOLD_SIZE, NOTE_SIZE_MAX = 48, 96, 36, 255
 
 -- Raises for what is no text, where a number would be taken for one.
 local function length_of(a, b, c)
@@ -29,10 +30,12 @@ local function length_of(a, b, c)
 end
 
 local function decode_item(sku, raw)
-  local on_hand, held, committed, backordered, owed, revision = unpack_bytes(HEAD, raw)
+  local on_hand, held, committed, backordered, owed, revision, demand_at, demand, damped, cover =
+    unpack_bytes(HEAD, raw)
   return {
     sku = sku, on_hand = on_hand, held = held, committed = committed,
-    backordered = backordered, owed = owed, revision = revision, rest = sub(raw, HEAD_SIZE + 1),
+    backordered = backordered, owed = owed, revision = revision, demand_at = demand_at,
+    demand = demand, damped = damped, cover = cover, rest = sub(raw, HEAD_SIZE + 1),
   }
 end
 
@@ -40,14 +43,15 @@ end
 local function policy_of(item)
   if not item.safety then
     item.safety, item.oversell, item.share, item.plenty, item.low, item.scarce, item.ttl,
-      item.ttl_max, item.lifetime, item.late, item.quotas = unpack_bytes(POLICY, item.rest)
+      item.ttl_max, item.lifetime, item.late, item.horizon, item.quotas =
+      unpack_bytes(POLICY, item.rest)
   end
   return item
 end
 
 local function head_of(item)
   return pack_bytes(HEAD, item.on_hand, item.held, item.committed, item.backordered, item.owed,
-    item.revision)
+    item.revision, item.demand_at, item.demand, item.damped, item.cover)
 end
 
 local function encode_item(item)

@@ -1,4 +1,9 @@
-"""How close an item is to selling out, and what an agent should do about it."""
+"""How close an item is to selling out, and what an agent should do about it.
+
+A pure function of a level and the time: the kernel keeps in the level what it takes to know how
+fast the item sells and where its pressure stood (lua/kernel/outlook.lua).  So every answer, every
+stream, every server of a cell and every replay gives the same signal.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,10 @@ from holdfast_server.model import Level
 
 RETRY_AFTER_LOW_MS = 500
 RETRY_AFTER_MAX_MS = 10_000
+
+# As in lua/kernel/outlook.lua.
+HALF_LIFE_MS, LIFETIME_MS, HALVES_MAX = 10_000, 14_427, 31
+COVER_MAX_MS = 86_400_000
 
 
 class Pressure(IntEnum):
@@ -39,25 +48,48 @@ class Signal(NamedTuple):
     retry_after_ms: int
 
 
-def pressure_of(level: Level) -> Pressure:
-    """Return the pressure of a level by its item's thresholds."""
-    available = level.available
-    if available <= 0:
+def faded(demand: int, ms: int) -> int:
+    """Return what is left of a demand after a time: half of it after each half-life."""
+    if not demand or ms <= 0:
+        return demand
+    halves, rest = divmod(ms, HALF_LIFE_MS)
+    if halves >= HALVES_MAX:
+        return 0
+    return (demand - demand * rest // (2 * HALF_LIFE_MS)) >> halves
+
+
+def cover_ms(level: Level, now_ms: int) -> int:
+    """Return how long the available units last at the rate of sale, with backlash.
+
+    The rate is the demand over its mean lifetime; while nothing is sold it fades.
+    """
+    demand = faded(level.demand, now_ms - level.demand_ms)
+    if not demand:
+        return COVER_MAX_MS
+    cover = min(max(level.available, 0) * 1000 * LIFETIME_MS // demand, COVER_MAX_MS)
+    return max(level.cover_ms, cover * 4 // 5)
+
+
+def pressure_of(level: Level, now_ms: int) -> Pressure:
+    """Return the pressure of a level by its item's thresholds and its rate of sale."""
+    if level.available <= 0:
         return Pressure.SOLD_OUT
-    if available <= level.scarce_at:
+    units, horizon_ms = max(level.damped, 1), level.sellout_horizon_ms
+    lasts_ms = cover_ms(level, now_ms) if level.demand and horizon_ms else COVER_MAX_MS
+    if units <= level.scarce_at or lasts_ms * 3 <= horizon_ms:
         return Pressure.SCARCE
-    if available <= level.low_at:
+    if units <= level.low_at or lasts_ms <= horizon_ms:
         return Pressure.LOW
-    return Pressure.PLENTY if available >= level.plenty_at else Pressure.NORMAL
+    return Pressure.PLENTY if units >= level.plenty_at else Pressure.NORMAL
 
 
-def signal_of(level: Level) -> Signal:
-    """Return pressure, advice and pause for a level.
+def signal_of(level: Level, now_ms: int) -> Signal:
+    """Return pressure, advice and pause for a level at a time.
 
     The pause grows as stock falls: 500 ms at `low_at`, doubled for every unit fewer, at most
     10 s.
     """
-    pressure = pressure_of(level)
+    pressure = pressure_of(level, now_ms)
     if pressure <= Pressure.NORMAL:
         return Signal(pressure, Advice.PROCEED, 0)
     fewer = min(max(level.low_at - level.available, 0), 5)
@@ -70,3 +102,8 @@ def signal_of(level: Level) -> Signal:
         return Signal(pressure, Advice.BACKORDER, 0)
     # Only a hold that ends can bring units back; without one there is nothing to wait for.
     return Signal(pressure, Advice.STOP, pause_ms if level.held else 0)
+
+
+def is_passing(level: Level, now_ms: int) -> bool:
+    """Tell whether the pressure is higher than the units alone make it, and so falls with time."""
+    return pressure_of(level, now_ms) > pressure_of(level._replace(demand=0), now_ms)

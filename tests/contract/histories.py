@@ -143,6 +143,7 @@ def _put(dice: _Dice) -> PutItem:
         hold_ttl_max_ms=maybe(1_000, 60_000),
         hold_lifetime_max_ms=maybe(1_000, 120_000),
         late_commit=maybe(1, 2, 3, 4),
+        sellout_horizon_ms=maybe(0, 5_000, 3_600_001),
         title=maybe("a title"),
         system_of_record=maybe("p", "wms"),
     )

@@ -37,6 +37,7 @@ _POLICY = {
     "ttl": "hold_ttl_default_ms",
     "ttl_max": "hold_ttl_max_ms",
     "lifetime": "hold_lifetime_max_ms",
+    "horizon": "sellout_horizon_ms",
 }
 _FLAGS = {"partial": "allow_partial", "backorder": "allow_backorder"}
 

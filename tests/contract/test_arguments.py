@@ -159,6 +159,10 @@ NUMBERS = [
     ),
     Bad(put_item(oversell_share=101), "item.oversell_share", "from 0 to 100"),
     Bad(put_item(low_at=2), "item.low_at", "scarce_at <= low_at <= plenty_at"),
+    *(
+        Bad(put_item(sellout_horizon=seconds(bad)), "item.sellout_horizon", "from 0 s to 3600 s")
+        for bad in (-1, 3601)
+    ),
     Bad(put_item(late_commit=99), "item.late_commit", "REJECT, RETRY or REVIEW"),
     Bad(
         put_item(channels=[inventory.ChannelQuota(channel="web", quota=-1)]),

@@ -65,6 +65,7 @@ async def test_a_new_item_has_the_default_of_every_field_left_out(server: Servin
         hold_ttl_max=seconds(900),
         hold_lifetime_max=seconds(7200),
         late_commit=types.LATE_COMMIT_REJECT,
+        sellout_horizon=seconds(30),
         system_of_record="",
     )
     assert not answer.replayed
@@ -88,6 +89,7 @@ async def test_a_changed_item_keeps_every_field_left_out(server: Serving) -> Non
         hold_ttl_max=seconds(60),
         hold_lifetime_max=seconds(600),
         late_commit=types.LATE_COMMIT_REVIEW,
+        sellout_horizon=seconds(0),
         system_of_record="warehouse",
         channels=[inventory.ChannelQuota(channel="web", quota=5)],
     )

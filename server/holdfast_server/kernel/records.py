@@ -23,7 +23,7 @@ from holdfast_server.model import (
     State,
 )
 
-LEVEL = Struct("<5id11i")
+LEVEL = Struct("<5idd15i")
 PLACE = Struct("<3id")
 HOLD = Struct("<cBBddddB")
 LINE = Struct("<2i")
@@ -35,9 +35,9 @@ LATE, SUPERSEDED = 1, 2
 
 
 def decode_level(sku: str, raw: bytes) -> Level:
-    """Return the level in the first 72 bytes of an item row."""
-    counters = LEVEL.unpack_from(raw)
-    return Level._make((sku, *counters[:5], int(counters[5]), *counters[6:]))
+    """Return the level in the first 96 bytes of an item row."""
+    fields = LEVEL.unpack_from(raw)
+    return Level._make((sku, *fields[:5], int(fields[5]), int(fields[6]), *fields[7:]))
 
 
 def decode_item(sku: str, raw: bytes) -> Item:

@@ -104,6 +104,7 @@ class Policy(NamedTuple):
     hold_ttl_max_ms: int | None = None
     hold_lifetime_max_ms: int | None = None
     late_commit: int | None = None
+    sellout_horizon_ms: int | None = None
     title: str | None = None
     system_of_record: str | None = None
 

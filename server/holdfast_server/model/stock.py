@@ -26,7 +26,12 @@ class State(IntEnum):
 
 
 class Level(NamedTuple):
-    """An item's counters and thresholds, exact as of `revision`."""
+    """An item's counters and policy, exact as of `revision`.
+
+    The kernel also keeps in it what its pressure goes by (lua/kernel/outlook.lua): `demand`, the
+    units sold of late in thousandths, as of `demand_ms`; `damped`, the units available with
+    backlash; and `cover_ms`, the time they last at that demand, with backlash.
+    """
 
     sku: str
     on_hand: int
@@ -35,6 +40,10 @@ class Level(NamedTuple):
     backordered: int
     owed: int
     revision: int
+    demand_ms: int
+    demand: int
+    damped: int
+    cover_ms: int
     safety_stock: int
     oversell_limit: int
     oversell_share: int
@@ -45,6 +54,7 @@ class Level(NamedTuple):
     hold_ttl_max_ms: int
     hold_lifetime_max_ms: int
     late_commit: int
+    sellout_horizon_ms: int
     channel_count: int
 
     @property

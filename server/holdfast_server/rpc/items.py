@@ -21,15 +21,17 @@ from holdfast_server.rpc import messages
 from holdfast_server.rpc.arguments import Arguments
 
 TITLE_BYTES_MAX, NOTE_BYTES_MAX, CHANNELS_MAX = 256, 256, 32
-LIFETIME_MAX_MS = 604_800_000
+LIFETIME_MAX_MS, HORIZON_MAX_MS = 604_800_000, 3_600_000
 _LATE = frozenset({types.LATE_COMMIT_REJECT, types.LATE_COMMIT_RETRY, types.LATE_COMMIT_REVIEW})
 
 
-def _interval(check: Arguments, item: pb.Item, name: str, *, high: int = 86_400_000) -> int | None:
-    if not item.HasField(name):  # type: ignore[arg-type]  # one of three fields, by name
+def _interval(
+    check: Arguments, item: pb.Item, name: str, *, low: int = 100, high: int = 86_400_000
+) -> int | None:
+    if not item.HasField(name):  # type: ignore[arg-type]  # one of four fields, by name
         return None
     value: Duration = getattr(item, name)
-    return check.duration_ms(f"item.{name}", value, high=high)
+    return check.duration_ms(f"item.{name}", value, low=low, high=high)
 
 
 def _units(check: Arguments, item: pb.Item, name: str, *, high: int = UNITS_MAX) -> int | None:
@@ -65,6 +67,7 @@ def policy(check: Arguments, item: pb.Item) -> Policy:
         _interval(check, item, "hold_ttl_max"),
         _interval(check, item, "hold_lifetime_max", high=LIFETIME_MAX_MS),
         late,
+        _interval(check, item, "sellout_horizon", low=0, high=HORIZON_MAX_MS),
         _text(check, item, "title", TITLE_BYTES_MAX),
         _text(check, item, "system_of_record", 128),
     )
@@ -165,6 +168,7 @@ def item_message(value: Item) -> pb.Item:
         hold_ttl_max=messages.duration(level.hold_ttl_max_ms),
         hold_lifetime_max=messages.duration(level.hold_lifetime_max_ms),
         late_commit=level.late_commit,  # type: ignore[arg-type]  # the same numbers, tested
+        sellout_horizon=messages.duration(level.sellout_horizon_ms),
         system_of_record=value.system_of_record,
         channels=[
             pb.ChannelQuota(channel=entry.channel, quota=entry.quota, used=entry.used)

@@ -68,7 +68,7 @@ def _put_time(message: Timestamp, ms: int) -> None:
 
 def put_level(message: types.StockLevel, value: Level, now_ms: int) -> types.StockLevel:
     """Fill in a level with its signal, as of a moment."""
-    pressure, advice, retry_after_ms = signal_of(value)
+    pressure, advice, retry_after_ms = signal_of(value, now_ms)
     message.sku = value.sku
     message.available = value.available
     message.on_hand = value.on_hand

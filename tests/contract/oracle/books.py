@@ -23,6 +23,7 @@ from holdfast_server.model import (
     ReservedLine,
     State,
 )
+from tests.contract.oracle.outlook import Outlook
 
 DEFAULT_POLICY: dict[str, int] = {
     "safety_stock": 0,
@@ -35,6 +36,7 @@ DEFAULT_POLICY: dict[str, int] = {
     "hold_ttl_max_ms": 900_000,
     "hold_lifetime_max_ms": 7_200_000,
     "late_commit": LateCommit.REJECT,
+    "sellout_horizon_ms": 30_000,
 }
 
 
@@ -62,6 +64,7 @@ class Stock:
     backordered: int = 0
     owed: int = 0
     revision: int = 0
+    outlook: Outlook = field(default_factory=Outlook)
 
     @property
     def available(self) -> int:
@@ -76,8 +79,12 @@ class Stock:
 
     def level(self) -> Level:
         counters = (self.on_hand, self.held, self.committed, self.backordered, self.owed)
+        seen = self.outlook
+        outlook = (seen.demand_ms, seen.demand, seen.damped, seen.cover_ms)
         policy = tuple(self.policy.values())
-        return Level._make((self.sku, *counters, self.revision, *policy, len(self.quotas)))
+        return Level._make(
+            (self.sku, *counters, self.revision, *outlook, *policy, len(self.quotas))
+        )
 
     def item(self) -> Item:
         quotas = [ChannelQuota(name, q.most, q.used, q.since_ms) for name, q in self.quotas.items()]
@@ -214,6 +221,8 @@ class Books:
         item.backordered += beyond
         item.owed += owed
         item.revision = self.sequence
+        if held + sold:
+            item.outlook.follow(self.now_ms, held + sold, item.available)
         if line.location:
             place = self.place_to_change(line.sku, line.location)
             place.held += held

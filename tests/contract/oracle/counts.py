@@ -31,6 +31,7 @@ LIMITS = {
     "hold_ttl_max_ms": (100, DAY_MS),
     "hold_lifetime_max_ms": (100, 7 * DAY_MS),
     "late_commit": (1, 3),
+    "sellout_horizon_ms": (0, 3_600_000),
 }
 CHANNELS_MAX = 100
 
@@ -55,6 +56,7 @@ class Counts(Books):
         item.title = item.title if op.policy.title is None else op.policy.title
         owner = op.policy.system_of_record
         item.owner = item.owner if owner is None else owner
+        item.outlook.follow(self.now_ms, 0, item.available)
         self._put_quotas(item, op)
         self._done(op, Kind.PUT_ITEM, item=item.item())
         return self.answer(Code.OK, levels=(item.level(),))
@@ -97,6 +99,7 @@ class Counts(Books):
         item.on_hand += delta
         place.on_hand += delta
         item.revision = self.sequence
+        item.outlook.follow(self.now_ms, 0, item.available)
         moved = (Movement(op.sku, op.location, delta, 0, 0, 0),)
         self._done(op, kind, movements=moved, reason=op.reason, reference=op.reference)
         return self._counted(Code.OK, op)
