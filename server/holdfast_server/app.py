@@ -19,11 +19,16 @@ from holdfast_server.engine.sweeper import sweep_forever
 from holdfast_server.errors import StoreUnavailable
 from holdfast_server.rpc.call import Calls
 from holdfast_server.rpc.identity import Identities, load_principals
-from holdfast_server.rpc.server import RpcServer
+from holdfast_server.rpc.server import Backend, RpcServer
+from holdfast_server.rpc.watch import level_field
 from holdfast_server.stores.redis.embedded import EmbeddedConfig, EmbeddedEvent, EmbeddedValkey
 from holdfast_server.stores.redis.reader import RedisReader
 from holdfast_server.stores.redis.startup import examine
 from holdfast_server.stores.redis.store import RedisStore, RedisStoreConfig
+from holdfast_server.stores.redis.tail import RedisTail
+from holdfast_server.watch.hub import Hub, HubLimits
+from holdfast_server.watch.levels import Levels
+from holdfast_server.watch.tail import Tail
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +88,14 @@ def _store_config(config: ServerConfig, url: str) -> RedisStoreConfig:
     )
 
 
+def _hub_limits(config: ServerConfig) -> HubLimits:
+    return HubLimits(
+        watches_max=config.watches_max,
+        age_s_max=config.connection_age_s,
+        blocked_s_max=config.watch_blocked_ms / 1000,
+    )
+
+
 async def _examine(url: str) -> None:
     """Log what is unsafe about the store.  Raises StoreUnavailable when it cannot be used."""
     for finding in await examine(url):
@@ -123,10 +136,20 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         )
         batcher = Batcher(store, limits)
         calls = Calls(Identities(principals))
-        rpc = RpcServer(config, calls, batcher, reader, share_port=share_port)
+        source = RedisTail(url, reader, cell=config.cell, timeout_ms=config.store_timeout_ms)
+        stack.push_async_callback(source.aclose)
+        tail = Tail(source)
+        hub = Hub(source, tail, Levels(source.level, level_field), _hub_limits(config))
+        rpc = RpcServer(config, calls, Backend(batcher, reader, tail, hub), share_port=share_port)
         target = await rpc.start()
         tasks = await stack.enter_async_context(
-            _background(batcher.run(), sweep_forever(batcher), _watch_health(rpc, store, calls))
+            _background(
+                batcher.run(),
+                sweep_forever(batcher),
+                tail.run(),
+                hub.run(),
+                _watch_health(rpc, store, calls),
+            )
         )
         stack.push_async_callback(rpc.drain, config.drain_timeout_ms / 1000)
         rpc.health.set_serving(True)

@@ -69,6 +69,12 @@ class ServerConfig:
     principals: str = _setting("", "TOML file of principals and tokens; none = open mode")
     reflection: bool = _setting(False, "serve gRPC reflection")
     streams_max: int = _setting(20_000, "pending calls before new ones are refused", low=100)
+    watches_max: int = _setting(
+        20_000, "open watches before new ones are refused as OVERLOADED", low=1
+    )
+    watch_blocked_ms: int = _setting(
+        30_000, "how long a watch waits for a reader that takes nothing", low=100
+    )
     connection_age_s: int = _setting(
         0, "ask clients to reconnect after this long, 0 = never", low=0
     )

@@ -13,7 +13,9 @@ from holdfast_server.model import (
     ChannelQuota,
     Context,
     Item,
+    ItemRow,
     Kind,
+    LedgerBatch,
     LedgerEntry,
     Level,
     LocationStock,
@@ -29,7 +31,10 @@ HOLD = Struct("<cBBddddB")
 LINE = Struct("<2i")
 REQUEST_HEAD_SIZE = 9
 
+REVISION, REVISION_AT = Struct("<d"), 20
+
 US, RS, GS = "\x1f", "\x1e", "\x1d"
+US_BYTE = US.encode()
 STATES = {b"H": State.HELD, b"C": State.COMMITTED, b"R": State.RELEASED, b"X": State.EXPIRED}
 LATE, SUPERSEDED = 1, 2
 
@@ -38,6 +43,21 @@ def decode_level(sku: str, raw: bytes) -> Level:
     """Return the level in the first 96 bytes of an item row."""
     fields = LEVEL.unpack_from(raw)
     return Level._make((sku, *fields[:5], int(fields[5]), int(fields[6]), *fields[7:]))
+
+
+def decode_row(sku: str, raw: bytes) -> ItemRow:
+    """Return what a reader of levels needs of an item row."""
+    (revision,) = REVISION.unpack_from(raw, REVISION_AT)
+    return ItemRow(sku, int(revision), raw[: LEVEL.size])
+
+
+def decode_batch_rows(body: Sequence[Any]) -> LedgerBatch:
+    """Return the items that one batch changed, from its unpacked stream entry."""
+    _version, epoch, now, first, events, rows = body
+    fields = zip(rows[::2], rows[1::2], strict=True)
+    changed = (decode_row(field.decode(), raw) for field, raw in fields if US_BYTE not in field)
+    last = int(first) + len(events) // 5 - 1
+    return LedgerBatch(int(epoch), int(first), last, int(now), tuple(changed))
 
 
 def decode_item(sku: str, raw: bytes) -> Item:

@@ -6,7 +6,10 @@ are milliseconds since the Unix epoch, intervals are milliseconds.
 
 from holdfast_server.model.ledger import (
     Head,
+    ItemRow,
     Kind,
+    LedgerBatch,
+    LedgerBreak,
     LedgerEntry,
     Movement,
     Position,
@@ -67,8 +70,11 @@ __all__ = [
     "GetStock",
     "Head",
     "Item",
+    "ItemRow",
     "Kind",
     "LateCommit",
+    "LedgerBatch",
+    "LedgerBreak",
     "LedgerEntry",
     "Level",
     "Line",

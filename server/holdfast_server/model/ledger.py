@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from holdfast_server.model.operations import Context
@@ -62,8 +62,38 @@ class Position(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The end of the ledger, and the oldest entry that can still be read."""
+    """The end of the ledger, the oldest entry that can still be read, and the cell's clock."""
 
     epoch: int
     sequence: int
     first_sequence: int
+    now_ms: int = 0
+
+
+class ItemRow(NamedTuple):
+    """An item as the store keeps it: its level as bytes, and the sequence of its last change."""
+
+    sku: str
+    revision: int
+    raw: bytes
+
+
+class LedgerBatch(NamedTuple):
+    """What one batch did: its sequences, and the rows of the items it changed.
+
+    One without entries (`first` > `last`) says that nothing happened after `last` up to `now_ms`.
+    """
+
+    epoch: int
+    first: int
+    last: int
+    now_ms: int
+    rows: tuple[ItemRow, ...] = ()
+
+
+class LedgerBreak(StrEnum):
+    """Why a reader of the ledger cannot go on from where it was."""
+
+    TRIMMED = "entries were trimmed"
+    EPOCH = "the ledger has another epoch"
+    ROLLBACK = "the ledger went back"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from holdfast.v1 import ledger_pb2 as pb
 from holdfast.v1 import ledger_pb2_grpc
@@ -13,8 +13,10 @@ from holdfast_server.rpc.arguments import Arguments
 from holdfast_server.rpc.call import AUDITORS, Calls, later, streaming, unary
 from holdfast_server.rpc.inventory import PAGE_SIZE_MAX, page_size
 from holdfast_server.stores.redis.reader import RedisReader
+from holdfast_server.watch.tail import Tail
 
 ENTRIES_MAX = 256
+LOOK_S = 1.0  # how long a stream waits for an entry before it looks whether the ledger is the same
 SCAN_MAX = 20_000  # entries looked through for one page of a filtered list
 
 
@@ -72,12 +74,23 @@ def _lost(words: str, head: Head) -> ResumeTokenExpired:
     return ResumeTokenExpired(words, metadata=metadata)
 
 
+def _check_follows(entries: Sequence[LedgerEntry], start: int, began: Head) -> None:
+    """Raise ResumeTokenExpired where entries do not follow on what was sent before."""
+    first, epoch = entries[0].sequence, entries[-1].epoch
+    if epoch != began.epoch:  # history began anew: what follows is not what came before
+        raise _lost("the ledger is of another epoch", began._replace(epoch=epoch))
+    if first != start:
+        here = began._replace(first_sequence=first)
+        raise _lost(f"the ledger starts at sequence {first}", here)
+
+
 class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     """Reads of the ledger, beside the decision path."""
 
-    def __init__(self, calls: Calls, reader: RedisReader, cell: int) -> None:
+    def __init__(self, calls: Calls, reader: RedisReader, tail: Tail, cell: int) -> None:
         self.calls = calls
         self._reader = reader
+        self._tail = tail
         self._cell = cell
 
     def _head_message(self, head: Head) -> pb.CellHead:
@@ -156,19 +169,26 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             raise _lost(f"the ledger ends at sequence {head.sequence}", head)
         if start < head.first_sequence:
             raise _lost(f"the ledger starts at sequence {head.first_sequence}", head)
-        async for batch in self._reader.tail(start - 1):
-            epoch = batch[-1].epoch if batch else (await self._reader.head()).epoch
-            if epoch != head.epoch:  # history began anew: what follows is not what came before
-                raise _lost("the ledger is of another epoch", head._replace(epoch=epoch))
-            for first in range(0, len(batch), ENTRIES_MAX):
-                part = batch[first : first + ENTRIES_MAX]
-                start = part[-1].sequence + 1
+        while True:
+            entries = await self._reader.entries(start, limit=ENTRIES_MAX)
+            if entries:
+                _check_follows(entries, start, head)
+                start = entries[-1].sequence + 1
                 yield pb.StreamEntriesResponse(
-                    entries=[entry_message(entry, self._cell) for entry in part],
+                    entries=[entry_message(entry, self._cell) for entry in entries],
                     through_sequence=start - 1,
                 )
+            elif request.follow:
+                await self._tail.wait_beyond(start - 1, LOOK_S)
+                await self._check_history(start, head)
             if not request.follow and start > head.sequence:
                 return
+
+    async def _check_history(self, start: int, began: Head) -> None:
+        """Raise ResumeTokenExpired where the ledger is not the one a stream began on."""
+        now = await self._reader.head()
+        if now.epoch != began.epoch or now.sequence + 1 < start:
+            raise _lost("the ledger is of another epoch, or went back", now)
 
     @unary(AUDITORS)
     async def ExplainStock(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -26,13 +27,19 @@ from holdfast_server.rpc.health import Health
 from holdfast_server.rpc.inventory import InventoryServicer
 from holdfast_server.rpc.ledger import LedgerServicer
 from holdfast_server.rpc.stock import StockServicer
+from holdfast_server.rpc.watch import Watch
 from holdfast_server.stores.redis.reader import RedisReader
+from holdfast_server.watch.hub import Hub
+from holdfast_server.watch.tail import Tail
+from holdfast_server.watch.watcher import Ending
 
 RECEIVE_BYTES_MAX = 1 << 20
 SEND_BYTES_MAX = 16 << 20
 METADATA_BYTES_SOFT, METADATA_BYTES_HARD = 16 << 10, 32 << 10
 CONNECTION_GRACE_MS = 30_000
 ANSWER_GRACE_S = 0.5
+WATCHES_END_S_MAX = 5.0
+WRITES_BYTES = frozenset({"Watch"})  # their handlers serialise what they send
 
 
 def options(config: ServerConfig, *, share_port: bool) -> list[tuple[str, int]]:
@@ -55,7 +62,9 @@ def options(config: ServerConfig, *, share_port: bool) -> list[tuple[str, int]]:
     ]
     if config.connection_age_s:
         args.append(("grpc.max_connection_age_ms", config.connection_age_s * 1000))
-        args.append(("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_MS))
+        # A watch that begins just before its connection is sent away may reach its own age on it.
+        grace_ms = config.connection_age_s * 1000 + CONNECTION_GRACE_MS
+        args.append(("grpc.max_connection_age_grace_ms", grace_ms))
     return args
 
 
@@ -75,7 +84,10 @@ class _Registry:
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         """Add the methods of a service."""
         lenient = {
-            name: handler._replace(request_deserializer=_parser(handler.request_deserializer))
+            name: handler._replace(
+                request_deserializer=_parser(handler.request_deserializer),
+                response_serializer=None if name in WRITES_BYTES else handler.response_serializer,
+            )
             for name, handler in handlers.items()
         }
         generic = grpc.method_handlers_generic_handler(service, lenient)
@@ -92,6 +104,15 @@ def _parser(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return parser
 
 
+class Backend(NamedTuple):
+    """What the services translate calls for."""
+
+    batcher: Batcher
+    reader: RedisReader
+    tail: Tail
+    hub: Hub
+
+
 class RpcServer:
     """Serves the three services and health on one port."""
 
@@ -99,23 +120,26 @@ class RpcServer:
         self,
         config: ServerConfig,
         calls: Calls,
-        batcher: Batcher,
-        reader: RedisReader,
+        backend: Backend,
         *,
         share_port: bool = False,
     ) -> None:
         self._config = config
         self._calls = calls
+        batcher, reader, tail, hub = backend
         self._batcher = batcher
+        self._hub = hub
         self.health = Health()
         self._server = grpc.aio.server(options=options(config, share_port=share_port))
         target: Any = _Registry(self._server)
-        stock_pb2_grpc.add_StockServiceServicer_to_server(StockServicer(calls, batcher), target)
+        stock_pb2_grpc.add_StockServiceServicer_to_server(
+            StockServicer(calls, batcher, Watch(calls, hub, config.cell)), target
+        )
         inventory_pb2_grpc.add_InventoryServiceServicer_to_server(
             InventoryServicer(calls, batcher, reader), target
         )
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
-            LedgerServicer(calls, reader, config.cell), target
+            LedgerServicer(calls, reader, tail, config.cell), target
         )
         self._server.add_generic_rpc_handlers((self.health.handler(),))
         if config.reflection:
@@ -145,9 +169,10 @@ class RpcServer:
         """Refuse new work as DRAINING, finish what was taken, close the port."""
         self.health.set_serving(False)
         self._calls.is_draining = True
-        try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(timeout_s, WATCHES_END_S_MAX)):
+                await self._hub.end_all(Ending.DRAINING)
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._batcher.drain()
-        except TimeoutError:
-            pass
         await self._server.stop(min(ANSWER_GRACE_S, timeout_s))

@@ -11,17 +11,19 @@ from holdfast_server.engine.batcher import Batcher
 from holdfast_server.errors import error_of
 from holdfast_server.model import Caller, Code, Operation, Outcome
 from holdfast_server.rpc import arguments, messages, responses
-from holdfast_server.rpc.call import AGENTS, READERS, Calls, Context, later, streaming, unary
+from holdfast_server.rpc.call import AGENTS, READERS, Calls, Context, unary
 from holdfast_server.rpc.pipeline import Pipeline
+from holdfast_server.rpc.watch import Watch
 
 
 class StockServicer(stock_pb2_grpc.StockServiceServicer):
     """Reserve, Commit, Release, Extend and the reads, one operation a call."""
 
-    def __init__(self, calls: Calls, batcher: Batcher) -> None:
+    def __init__(self, calls: Calls, batcher: Batcher, watch: Watch) -> None:
         self.calls = calls
         self._batcher = batcher
         self._pipeline = Pipeline(calls, batcher)
+        self._watch = watch
 
     async def _decide(self, operation: Operation) -> Outcome:
         """Return the outcome; raise the error it stands for."""
@@ -73,9 +75,9 @@ class StockServicer(stock_pb2_grpc.StockServiceServicer):
         """Answer frames of operations; see `rpc.pipeline`."""
         await self._pipeline.serve(requests, context)
 
-    @streaming(READERS)
-    async def Watch(
-        self, request: pb.WatchRequest, caller: Caller
-    ) -> AsyncIterator[pb.WatchResponse]:
-        for response in later("Watch"):
-            yield response
+    # It writes bytes, which many streams share.
+    async def Watch(  # type: ignore[override]
+        self, request: pb.WatchRequest, context: Context
+    ) -> None:
+        """Follow the levels of items; see `rpc.watch`."""
+        await self._watch.serve(request, context)

@@ -84,11 +84,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     with the same id, which is safe; a Reserve without an id must be looked for in the ledger instead.
     """
     ERROR_REASON_RESUME_TOKEN_EXPIRED: _ErrorReason.ValueType  # 19
-    """OUT_OF_RANGE. Metadata: first_sequence, the oldest that can still be read, and epoch. The resume token, page
-    token or sequence is too old, of another epoch, or ahead of the ledger. Start anew.
+    """OUT_OF_RANGE. Metadata: epoch and sequence, where the ledger ends, and except for a Watch first_sequence, the
+    oldest that can still be read. The resume token, page token or sequence is too old, of another epoch, or ahead
+    of the ledger. Start anew.
     """
     ERROR_REASON_SLOW_CONSUMER: _ErrorReason.ValueType  # 20
-    """RESOURCE_EXHAUSTED. Metadata: resume_token. The reader of a stream took nothing for 30 s: resume with the token."""
+    """RESOURCE_EXHAUSTED. Metadata: resume_token. The reader of a stream took nothing for 30 s: resume with the token,
+    which stands for an END that could not be sent.
+    """
     ERROR_REASON_UNIMPLEMENTED: _ErrorReason.ValueType  # 21
     """UNIMPLEMENTED. This server does not serve the RPC, or the part of it that was asked for."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 22
@@ -156,11 +159,14 @@ ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 18
 with the same id, which is safe; a Reserve without an id must be looked for in the ledger instead.
 """
 ERROR_REASON_RESUME_TOKEN_EXPIRED: ErrorReason.ValueType  # 19
-"""OUT_OF_RANGE. Metadata: first_sequence, the oldest that can still be read, and epoch. The resume token, page
-token or sequence is too old, of another epoch, or ahead of the ledger. Start anew.
+"""OUT_OF_RANGE. Metadata: epoch and sequence, where the ledger ends, and except for a Watch first_sequence, the
+oldest that can still be read. The resume token, page token or sequence is too old, of another epoch, or ahead
+of the ledger. Start anew.
 """
 ERROR_REASON_SLOW_CONSUMER: ErrorReason.ValueType  # 20
-"""RESOURCE_EXHAUSTED. Metadata: resume_token. The reader of a stream took nothing for 30 s: resume with the token."""
+"""RESOURCE_EXHAUSTED. Metadata: resume_token. The reader of a stream took nothing for 30 s: resume with the token,
+which stands for an END that could not be sent.
+"""
 ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 21
 """UNIMPLEMENTED. This server does not serve the RPC, or the part of it that was asked for."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 22

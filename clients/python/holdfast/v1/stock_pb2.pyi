@@ -101,7 +101,7 @@ class _WatchEndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WatchE
     WATCH_END_REASON_EPOCH_CHANGED: _WatchEndReason.ValueType  # 3
     """The ledger has a new epoch: what was seen may have been lost. Resume; the token leads to a gap."""
     WATCH_END_REASON_SLOW_CONSUMER: _WatchEndReason.ValueType  # 4
-    """The reader took nothing for 30 s. The status is SLOW_CONSUMER."""
+    """The reader took nothing for 30 s. No message gets through to it, so the status SLOW_CONSUMER has the token."""
     WATCH_END_REASON_STORE_UNAVAILABLE: _WatchEndReason.ValueType  # 5
     """The store has been out of reach for 5 s, so the server can no longer tell what is current. The status is
     STORE_UNAVAILABLE.
@@ -119,7 +119,7 @@ WATCH_END_REASON_MAX_AGE: WatchEndReason.ValueType  # 2
 WATCH_END_REASON_EPOCH_CHANGED: WatchEndReason.ValueType  # 3
 """The ledger has a new epoch: what was seen may have been lost. Resume; the token leads to a gap."""
 WATCH_END_REASON_SLOW_CONSUMER: WatchEndReason.ValueType  # 4
-"""The reader took nothing for 30 s. The status is SLOW_CONSUMER."""
+"""The reader took nothing for 30 s. No message gets through to it, so the status SLOW_CONSUMER has the token."""
 WATCH_END_REASON_STORE_UNAVAILABLE: WatchEndReason.ValueType  # 5
 """The store has been out of reach for 5 s, so the server can no longer tell what is current. The status is
 STORE_UNAVAILABLE.

@@ -6,7 +6,7 @@ pipeline on a small pool of its own, so a slow reader never delays a decision.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from typing import Any, NamedTuple, cast
 
 import msgpack
@@ -21,7 +21,6 @@ from holdfast_server.stores.redis.keys import CellKeys
 
 POOL_SIZE_MAX = 8
 BATCHES_MAX = 64
-TAIL_BLOCK_MS = 1_000
 LOCATIONS_MAX = 1_000
 
 
@@ -45,7 +44,6 @@ class RedisReader:
             retry=None,
         )
         self._redis = Redis(connection_pool=pool)
-        self._url = url
 
     async def aclose(self) -> None:
         """Close the pool."""
@@ -53,25 +51,27 @@ class RedisReader:
         await self._redis.connection_pool.aclose()
 
     async def head(self) -> Head:
-        """Return the end of the ledger and the oldest entry that is still there."""
+        """Return the end of the ledger, the oldest entry that is still there, and the time."""
         pipe = self._redis.pipeline(transaction=True)
-        pipe.hmget(self._keys.meta, ["epoch", "sequence"])
+        pipe.hmget(self._keys.meta, ["epoch", "sequence", "clock"])
         pipe.xrange(self._keys.ledger, count=1)
-        (epoch, sequence), oldest = await _read(pipe.execute())
-        first = _first_sequence(oldest[0][1]) if oldest else int(sequence or 0) + 1
-        return Head(int(epoch or 0), int(sequence or 0), first)
+        pipe.time()
+        meta, oldest, (seconds, micros) = await read(pipe.execute())
+        epoch, sequence, clock = (int(value or 0) for value in meta)
+        first = _first_sequence(oldest[0][1]) if oldest else sequence + 1
+        return Head(epoch, sequence, first, max(clock, seconds * 1000 + micros // 1000))
 
     async def item(self, sku: str) -> tuple[Item, list[LocationStock]] | None:
         """Return an item with its locations in order, or None."""
         low, high = f"[{sku}", f"({sku} "
-        fields = await _read(
+        fields = await read(
             self._redis.zrange(
                 self._keys.skus, low, high, bylex=True, offset=0, num=LOCATIONS_MAX + 1
             )
         )
         if not fields or fields[0] != sku.encode():
             return None
-        rows = await _read(cast(Awaitable[Any], self._redis.hmget(self._keys.items, fields)))
+        rows = await read(cast(Awaitable[Any], self._redis.hmget(self._keys.items, fields)))
         places = [
             decode_place(field.decode().partition(US)[2], row)
             for field, row in zip(fields[1:], rows[1:], strict=True)
@@ -84,7 +84,7 @@ class RedisReader:
         high = b"(" + prefix.encode() + b"\xff" if prefix else "+"
         skus: list[bytes] = []
         while len(skus) <= size:
-            fields = await _read(
+            fields = await read(
                 self._redis.zrange(
                     self._keys.skus, low, high, bylex=True, offset=0, num=2 * size + 1
                 )
@@ -96,7 +96,7 @@ class RedisReader:
         page, more = skus[:size], len(skus) > size
         if not page:
             return ItemPage([], "")
-        rows = await _read(cast(Awaitable[Any], self._redis.hmget(self._keys.items, page)))
+        rows = await read(cast(Awaitable[Any], self._redis.hmget(self._keys.items, page)))
         items = [
             (sku.decode(), decode_item(sku.decode(), row))
             for sku, row in zip(page, rows, strict=True)
@@ -108,7 +108,7 @@ class RedisReader:
         entries: list[LedgerEntry] = []
         start = from_sequence
         while len(entries) < limit:
-            batches = await _read(
+            batches = await read(
                 self._redis.xrange(self._keys.ledger, min=f"{start}-0", count=BATCHES_MAX)
             )
             for _id, fields in batches:
@@ -118,45 +118,15 @@ class RedisReader:
             start = entries[-1].sequence + 1
         return entries[:limit]
 
-    async def tail(self, after: int) -> AsyncIterator[list[LedgerEntry]]:
-        """Yield the ledger's entries after a sequence, batch by batch, and then as they come.
 
-        Yields an empty list for every second of silence.  Uses a connection of its own, which it
-        closes when the reader leaves.
-        """
-        client = Redis.from_url(self._url, socket_timeout=None, retry=None)
-        try:
-            while True:
-                answer = await _read(
-                    client.xread(
-                        {self._keys.ledger: f"{after}-0"}, count=BATCHES_MAX, block=TAIL_BLOCK_MS
-                    )
-                )
-                entries = [
-                    entry
-                    for _key, batches in _streams(answer)
-                    for _id, fields in batches
-                    for entry in _entries(fields)
-                    if entry.sequence > after
-                ]
-                after = entries[-1].sequence if entries else after
-                yield entries
-        finally:
-            await client.aclose()
-
-
-async def _read(command: Awaitable[Any]) -> Any:
+async def read(command: Awaitable[Any]) -> Any:
+    """Await a command.  Raises StoreUnavailable for whatever kept it from being answered."""
     try:
         return await command
     except (RedisError, OSError) as fault:
         raise StoreUnavailable(
             f"the store cannot be read: {fault}", retry_after_ms=RETRY_AFTER_MS
         ) from fault
-
-
-def _streams(answer: Any) -> Any:
-    """Return an XREAD answer as (key, entries) pairs, whichever protocol gave it."""
-    return answer.items() if isinstance(answer, dict) else answer or ()
 
 
 def _entries(fields: dict[bytes, bytes]) -> list[LedgerEntry]:
