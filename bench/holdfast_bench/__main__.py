@@ -24,6 +24,7 @@ from holdfast_bench.benchmarks import (
     rpc,
     script_time,
     sku_spread,
+    watch,
 )
 from holdfast_bench.measure import Plan, Row, exit_status, table
 from holdfast_bench.stores import StoreAddress, stores
@@ -33,10 +34,10 @@ FULL, QUICK = Plan(), Plan(rounds=1, seconds=0.2)
 
 BENCHMARKS: dict[str, Callable[[Plan, StoreAddress], Awaitable[list[Row]]]] = {
     module.__name__.rpartition(".")[2]: module.run
-    for module in (group_commit, sku_spread, rpc, script_time, durability, memory)
+    for module in (group_commit, sku_spread, rpc, script_time, durability, memory, watch)
 }
-# Brings stores of its own: once is enough.
-ON_FIRST_STORE = {"durability"}
+# Brings stores of its own, or measures what the store has little to do with: once is enough.
+ON_FIRST_STORE = {"durability", "watch"}
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:

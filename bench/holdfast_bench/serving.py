@@ -2,6 +2,7 @@
 
     python -m holdfast_bench.serving URL     the whole server, over the store at URL
     python -m holdfast_bench.serving echo    a method that returns its request, same gRPC options
+    python -m holdfast_bench.serving fanout  streams on which one call has the same bytes written
 
 The first line of its output is where it listens.
 """
@@ -11,14 +12,20 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import grpc
 import uvloop
 
 from holdfast_bench.stores import CELL
-from holdfast_bench.workload import ECHO_METHOD, ECHO_SERVICE
+from holdfast_bench.workload import (
+    ECHO_METHOD,
+    ECHO_SERVICE,
+    FANOUT_SERVICE,
+    FOLLOW_METHOD,
+    PUBLISH_METHOD,
+)
 from holdfast_server import logs
 from holdfast_server.app import running, settle_heap
 from holdfast_server.config import ServerConfig
@@ -31,12 +38,29 @@ async def _echo(request: bytes, _context: Any) -> bytes:
     return request
 
 
+class _Fanout:
+    """Streams that wait, and one call that lets each of them write the same bytes."""
+
+    def __init__(self) -> None:
+        self._published = asyncio.Event()
+
+    async def follow(self, request: bytes, context: Any) -> None:
+        await context.write(request)
+        while True:
+            await self._published.wait()
+            await context.write(request)
+
+    async def publish(self, request: bytes, _context: Any) -> bytes:
+        self._published.set()
+        self._published = asyncio.Event()
+        return request
+
+
 @asynccontextmanager
-async def _echoing() -> AsyncIterator[str]:
-    """Serve the least that grpc.aio can: bytes in, the same bytes out."""
+async def _bare(service: str, handlers: dict[str, Any]) -> AsyncIterator[str]:
+    """Serve the least that grpc.aio can: methods of bytes."""
     server = grpc.aio.server(options=options(ServerConfig(), share_port=False))
-    methods: dict[str, Any] = {ECHO_METHOD: grpc.unary_unary_rpc_method_handler(_echo)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(ECHO_SERVICE, methods),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     port = server.add_insecure_port(LISTEN)
     await server.start()
     try:
@@ -54,8 +78,20 @@ async def _holdfast(url: str) -> AsyncIterator[str]:
         yield server.target
 
 
+def _served(what: str) -> AbstractAsyncContextManager[str]:
+    if what == "echo":
+        echo: Any = grpc.unary_unary_rpc_method_handler(_echo)
+        return _bare(ECHO_SERVICE, {ECHO_METHOD: echo})
+    if what == "fanout":
+        fanout = _Fanout()
+        follow: Any = grpc.unary_stream_rpc_method_handler(fanout.follow)
+        publish: Any = grpc.unary_unary_rpc_method_handler(fanout.publish)
+        return _bare(FANOUT_SERVICE, {FOLLOW_METHOD: follow, PUBLISH_METHOD: publish})
+    return _holdfast(what)
+
+
 async def _serve(what: str) -> None:
-    async with _echoing() if what == "echo" else _holdfast(what) as target:
+    async with _served(what) as target:
         print(target, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 

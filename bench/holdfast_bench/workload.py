@@ -7,6 +7,7 @@ from itertools import cycle
 from random import Random
 
 ECHO_SERVICE, ECHO_METHOD = "holdfast.bench.Echo", "Echo"
+FANOUT_SERVICE, FOLLOW_METHOD, PUBLISH_METHOD = "holdfast.bench.Fanout", "Follow", "Publish"
 WARM_S = 0.15
 
 

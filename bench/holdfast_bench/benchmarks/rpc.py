@@ -26,35 +26,40 @@ from holdfast_bench.workload import catalogue
 PIPELINE_OWED, UNARY_OWED = 8, 0.6
 
 
-class _Server(NamedTuple):
+class Server(NamedTuple):
+    """A server in a process of its own."""
+
     target: str
     process: psutil.Process
 
     @property
     def cpu_s(self) -> float:
+        """Return the processor time it has used."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
     @property
     def resident_mib(self) -> float:
+        """Return its resident memory."""
         return float(self.process.memory_info().rss / (1 << 20))
 
 
 @asynccontextmanager
-async def _served(what: str) -> AsyncIterator[_Server]:
+async def served(what: str) -> AsyncIterator[Server]:
+    """Run a server of `holdfast_bench.serving` in a process of its own."""
     command = (sys.executable, "-m", "holdfast_bench.serving", what)
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
         target = (await process.stdout.readline()).decode().strip()
-        yield _Server(target, psutil.Process(process.pid))
+        yield Server(target, psutil.Process(process.pid))
     finally:
         process.stdin.close()
         await process.wait()
 
 
-async def _called(kind: str, target: str, seconds: float) -> tuple[float, int]:
+async def called(kind: str, target: str, seconds: float) -> tuple[float, int]:
     """Return operations a second, and how many were done in all.
 
     The client's gRPC is as it comes: what the server's package sets for its own is not passed on.
@@ -82,12 +87,12 @@ class _Runs:
         pairs = zip(turns[::2], turns[1::2], strict=True)
         return Series(tuple((there + back) / 2 for there, back in pairs))
 
-    def of(self, kind: str, server: _Server) -> Measurement:
+    def of(self, kind: str, server: Server) -> Measurement:
         """Return the measurement of one kind of call."""
 
         async def measure() -> float:
             began = server.cpu_s
-            rate, done = await _called(kind, server.target, self._plan.seconds)
+            rate, done = await called(kind, server.target, self._plan.seconds)
             self._cpu_us[kind].append((server.cpu_s - began) / done * 1e6)
             await self._cell.forget()
             return rate
@@ -97,9 +102,9 @@ class _Runs:
 
 async def run(plan: Plan, address: StoreAddress) -> list[Row]:
     """Measure the three kinds of call in turns."""
-    async with opened(address, CELL) as cell, _served("echo") as echo:
+    async with opened(address, CELL) as cell, served("echo") as echo:
         await cell.put_on_sale(catalogue(SKUS))
-        async with _served(address.url) as server:
+        async with served(address.url) as server:
             runs = _Runs(plan, cell)
             servers = {"echo": echo, "reserve": server, "pipeline": server}
             found = await take_turns({kind: runs.of(kind, servers[kind]) for kind in servers}, plan)

@@ -1,0 +1,164 @@
+"""Watch: fan-out against a bare server, and what watchers cost everybody else.
+
+One change to all of 10,000 watchers of an item owes 0.7 of the messages a second of a bare grpc.aio
+server whose streams write prepared bytes.  Reserve owes 0.9 of its rate without watches while
+10,000 are idle, and while 100 that follow everything never read.  An idle watch may take 40 KiB
+more of the server than an idle bare stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from statistics import median
+from subprocess import PIPE
+from typing import Any
+
+from holdfast_bench.benchmarks.rpc import Server, called, served
+from holdfast_bench.measure import Measurement, Plan, Row, Series, take_turns
+from holdfast_bench.stores import CELL, Cell, StoreAddress, opened
+from holdfast_bench.workload import catalogue
+
+FANOUT_OWED, RESERVE_OWED, IDLE_KIB_MAX = 0.7, 0.9, 40
+WATCHES, CONNECTIONS, STALLED = 10_000, 50, 100
+AUDIENCES = (100, 1_000, 10_000)
+ROUNDS_A_TURN = 3
+ROUNDS_OF_DELAY = 10
+SKUS = 1_000
+WATCHED = "SKU-WATCHED"  # nobody else reserves it
+HEARTBEAT_S = "5"  # the default
+QUIET_WATCH = (WATCHED, "60")  # no heartbeat in between, so that every arrival is a change
+LINE_BYTES_MAX = 64 << 20
+STALLING_S = 2.0
+SETTLE_S = 1.0  # for the server to part with ten thousand streams
+
+
+class _Audience:
+    """The process that watches."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def ask(self, command: str) -> Any:
+        """Return the answer to a command of `holdfast_bench.watching`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{command}\n".encode())
+        line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the watching process failed")
+        return json.loads(line)
+
+
+@asynccontextmanager
+async def _audience(target: str, number: int, *watch: str) -> AsyncIterator[_Audience]:
+    words = (target, str(number), str(min(number, CONNECTIONS)), *watch)
+    command = (sys.executable, "-m", "holdfast_bench.watching", *words)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=PIPE, stdout=PIPE, limit=LINE_BYTES_MAX
+    )
+    try:
+        yield _Audience(process)
+    finally:
+        process.kill()
+        await process.wait()
+        await asyncio.sleep(SETTLE_S)
+
+
+def _fanout(server: Server, *watch: str) -> Measurement:
+    """Return the measurement of messages a second, one change at a time to all."""
+
+    async def measure() -> float:
+        async with _audience(server.target, WATCHES, *watch) as audience:
+            await audience.ask("open")
+            rounds: list[list[float]] = await audience.ask(f"rounds {ROUNDS_A_TURN + 1}")
+        return median(len(arrivals) / max(arrivals) for arrivals in rounds[1:])
+
+    return measure
+
+
+def _reserve(server: Server, cell: Cell, plan: Plan, kind: str) -> dict[str, Measurement]:
+    """Return the measurements of a kind of call, without watches and with some."""
+
+    async def alone() -> float:
+        rate, _done = await called(kind, server.target, plan.seconds)
+        await cell.forget()
+        return rate
+
+    async def beside(number: int, command: str, sku: str) -> float:
+        async with _audience(server.target, number, sku, HEARTBEAT_S) as audience:
+            await audience.ask(command)
+            if command == "stall":  # they take what fits into their windows first
+                await called(kind, server.target, STALLING_S)
+            return await alone()
+
+    return {
+        "none": alone,
+        "idle": lambda: beside(WATCHES, "open", WATCHED),
+        "stalled": lambda: beside(STALLED, "stall", ""),
+    }
+
+
+async def _idle_kib(what: str, *watch: str) -> Series:
+    """Return what an idle stream adds to a new server's resident memory."""
+    async with served(what) as server:
+        before = server.resident_mib
+        async with _audience(server.target, WATCHES, *watch) as audience:
+            await audience.ask("open")
+            return Series(((server.resident_mib - before) * 1024 / WATCHES,))
+
+
+async def _delays(server: Server, store: str) -> list[Row]:
+    """Return rows of the time from a Reserve's start until a watcher has its change."""
+    rows = []
+    for number in AUDIENCES:
+        async with _audience(server.target, number, *QUIET_WATCH) as audience:
+            await audience.ask("open")
+            rounds = await audience.ask(f"rounds {ROUNDS_OF_DELAY + 1}")
+        delays = sorted(delay * 1000 for arrivals in rounds[1:] for delay in arrivals)
+        rows += [
+            Row(
+                f"change to delivery, {number:,} watchers, {name}",
+                store,
+                "ms",
+                Series((delays[min(len(delays) - 1, int(len(delays) * share))],)),
+            )
+            for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))
+        ]
+    return rows
+
+
+async def run(plan: Plan, address: StoreAddress) -> list[Row]:
+    """Measure fan-out, the price of watches to others, memory and delays."""
+    name = address.name
+    async with opened(address, CELL) as cell:
+        await cell.put_on_sale([*catalogue(SKUS), WATCHED])
+        async with served("fanout") as bare, served(address.url) as server:
+            contestants = {"holdfast": _fanout(server, *QUIET_WATCH), "bare": _fanout(bare)}
+            fanout = await take_turns(contestants, plan)
+        rows = [
+            Row(f"fan-out to {WATCHES:,} watchers", name, "msg/s", fanout["holdfast"],
+                fanout["bare"], "bare streams", FANOUT_OWED),
+        ]  # fmt: skip
+        for kind, title in (("reserve", "unary Reserve"), ("pipeline", "Pipeline")):
+            async with served(address.url) as server:
+                found = await take_turns(_reserve(server, cell, plan, kind), plan)
+            rows += [
+                Row(f"{title}, {WATCHES:,} idle watchers", name, "op/s", found["idle"],
+                    found["none"], "none", RESERVE_OWED),
+                Row(f"{title}, {STALLED} stalled watchers", name, "op/s", found["stalled"],
+                    found["none"], "none", RESERVE_OWED),
+            ]  # fmt: skip
+        bare_kib = await _idle_kib("fanout")
+        watch_kib = await _idle_kib(address.url, WATCHED, HEARTBEAT_S)
+        over = Series((max(watch_kib.median - bare_kib.median, 0.01),))
+        rows.append(
+            Row("memory an idle watcher may take", name, "KiB", Series((IDLE_KIB_MAX,)), over,
+                f"taken beyond a bare stream's {bare_kib.median:.1f}", 1)
+        )  # fmt: skip
+        async with served(address.url) as server:
+            rows += await _delays(server, name)
+    return rows
