@@ -95,7 +95,7 @@ def _watches(channels: list[Any], number: int, sku: str, heartbeat_s: int) -> St
     ids = (f"01WATCH{os.getpid():08d}{index:011d}" for index in count())
     # No heartbeat in between, so that every arrival is a change.
     request = pb.WatchRequest(skus=[sku] if sku else [])
-    request.heartbeat.FromSeconds(60)
+    request.heartbeat.FromSeconds(heartbeat_s)
 
     async def change() -> None:
         line = types_pb2.Line(sku=sku, quantity=1)

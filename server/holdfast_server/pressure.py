@@ -70,17 +70,32 @@ def cover_ms(level: Level, now_ms: int) -> int:
     return max(level.cover_ms, cover * 4 // 5)
 
 
-def pressure_of(level: Level, now_ms: int) -> Pressure:
-    """Return the pressure of a level by its item's thresholds and its rate of sale."""
+def _by_units(level: Level) -> Pressure:
+    """Return the pressure that the units alone make."""
     if level.available <= 0:
         return Pressure.SOLD_OUT
-    units, horizon_ms = max(level.damped, 1), level.sellout_horizon_ms
-    lasts_ms = cover_ms(level, now_ms) if level.demand and horizon_ms else COVER_MAX_MS
-    if units <= level.scarce_at or lasts_ms * 3 <= horizon_ms:
+    units = max(level.damped, 1)
+    if units <= level.scarce_at:
         return Pressure.SCARCE
-    if units <= level.low_at or lasts_ms <= horizon_ms:
+    if units <= level.low_at:
         return Pressure.LOW
     return Pressure.PLENTY if units >= level.plenty_at else Pressure.NORMAL
+
+
+def _by_time(level: Level, now_ms: int) -> Pressure:
+    """Return the pressure that the rate of sale makes: PLENTY if the item lasts long enough."""
+    horizon_ms = level.sellout_horizon_ms
+    if not (level.demand and horizon_ms):
+        return Pressure.PLENTY
+    lasts_ms = cover_ms(level, now_ms)
+    if lasts_ms > horizon_ms:
+        return Pressure.PLENTY
+    return Pressure.SCARCE if lasts_ms * 3 <= horizon_ms else Pressure.LOW
+
+
+def pressure_of(level: Level, now_ms: int) -> Pressure:
+    """Return the pressure of a level by its item's thresholds and its rate of sale."""
+    return max(_by_units(level), _by_time(level, now_ms))
 
 
 def signal_of(level: Level, now_ms: int) -> Signal:
@@ -106,4 +121,4 @@ def signal_of(level: Level, now_ms: int) -> Signal:
 
 def is_passing(level: Level, now_ms: int) -> bool:
     """Tell whether the pressure is higher than the units alone make it, and so falls with time."""
-    return pressure_of(level, now_ms) > pressure_of(level._replace(demand=0), now_ms)
+    return _by_time(level, now_ms) > _by_units(level)

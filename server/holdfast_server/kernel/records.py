@@ -5,7 +5,7 @@ The layouts stand in lua/kernel/record.lua; the struct formats here are theirs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from struct import Struct
 from typing import Any
 
@@ -31,8 +31,6 @@ HOLD = Struct("<cBBddddB")
 LINE = Struct("<2i")
 REQUEST_HEAD_SIZE = 9
 
-REVISION, REVISION_AT = Struct("<d"), 20
-
 US, RS, GS = "\x1f", "\x1e", "\x1d"
 US_BYTE = US.encode()
 STATES = {b"H": State.HELD, b"C": State.COMMITTED, b"R": State.RELEASED, b"X": State.EXPIRED}
@@ -45,19 +43,17 @@ def decode_level(sku: str, raw: bytes) -> Level:
     return Level._make((sku, *fields[:5], int(fields[5]), int(fields[6]), *fields[7:]))
 
 
-def decode_row(sku: str, raw: bytes) -> ItemRow:
-    """Return what a reader of levels needs of an item row."""
-    (revision,) = REVISION.unpack_from(raw, REVISION_AT)
-    return ItemRow(sku, int(revision), raw[: LEVEL.size])
+def item_rows(fields: Iterable[tuple[bytes, bytes]]) -> list[ItemRow]:
+    """Return the items among the fields of the items hash, which has locations and budgets too."""
+    return [row for row in fields if US_BYTE not in row[0]]
 
 
-def decode_batch_rows(body: Sequence[Any]) -> LedgerBatch:
-    """Return the items that one batch changed, from its unpacked stream entry."""
+def decode_batch(body: Sequence[Any]) -> LedgerBatch:
+    """Return what one batch did to items, from its unpacked stream entry."""
     _version, epoch, now, first, events, rows = body
-    fields = zip(rows[::2], rows[1::2], strict=True)
-    changed = (decode_row(field.decode(), raw) for field, raw in fields if US_BYTE not in field)
     last = int(first) + len(events) // 5 - 1
-    return LedgerBatch(int(epoch), int(first), last, int(now), tuple(changed))
+    changed = item_rows(zip(rows[::2], rows[1::2], strict=True))
+    return LedgerBatch(int(epoch), int(first), last, int(now), changed)
 
 
 def decode_item(sku: str, raw: bytes) -> Item:

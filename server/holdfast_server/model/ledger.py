@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from holdfast_server.model.operations import Context
 from holdfast_server.model.stock import Item, Reservation
@@ -70,12 +71,8 @@ class Head(NamedTuple):
     now_ms: int = 0
 
 
-class ItemRow(NamedTuple):
-    """An item as the store keeps it: its level as bytes, and the sequence of its last change."""
-
-    sku: str
-    revision: int
-    raw: bytes
+ItemRow: TypeAlias = tuple[bytes, bytes]
+"""An item as the store keeps it: its SKU and its row."""
 
 
 class LedgerBatch(NamedTuple):
@@ -88,7 +85,7 @@ class LedgerBatch(NamedTuple):
     first: int
     last: int
     now_ms: int
-    rows: tuple[ItemRow, ...] = ()
+    rows: Sequence[ItemRow] = ()
 
 
 class LedgerBreak(StrEnum):

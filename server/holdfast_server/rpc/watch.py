@@ -141,7 +141,8 @@ class Watch:
         levels = self._hub.levels
         while True:
             if watcher.generation != levels.generation and levels.is_ready:
-                if asked.fails_on_gap:
+                # Parts of two snapshots could not be told apart.
+                if asked.fails_on_gap or watcher.is_within_parts:
                     watcher.ending = Ending.EPOCH_CHANGED
                 else:
                     watcher.restart()
@@ -152,12 +153,12 @@ class Watch:
             if not await self._write(watcher, update, context):
                 return
             if update.ending is not None:
-                self._close(watcher, update.ending)
+                self._close(watcher, update.ending, asked)
                 return
 
-    def _close(self, watcher: Watcher, ending: Ending) -> None:
+    def _close(self, watcher: Watcher, ending: Ending, asked: Wanted) -> None:
         """Raise the status that goes with an END, if it is not OK."""
-        if ending is Ending.EPOCH_CHANGED:
+        if ending is Ending.EPOCH_CHANGED and asked.fails_on_gap:
             raise self._gap(f"the stream was at {watcher.epoch}/{watcher.resumes_at}")
         if ending is Ending.STORE_UNAVAILABLE:
             raise StoreUnavailable("the store is out of reach", retry_after_ms=500)

@@ -29,10 +29,6 @@ def mark_of(sequence: int) -> int:
     return sequence << EASED_BITS
 
 
-def _mark(slot: Slot) -> int:
-    return slot.mark
-
-
 class Slot:
     """One item: its row, when it changed, and its level as it is sent, made once for all."""
 
@@ -54,9 +50,9 @@ class Levels:
     def __init__(self, read: Read, encode: Encode) -> None:
         self._read = read
         self._encode = encode
-        self._by_change: OrderedDict[str, Slot] = OrderedDict()
+        self._by_change: OrderedDict[bytes, Slot] = OrderedDict()
         self._passing: set[Slot] = set()
-        self._awaited: dict[str, Slot] = {}
+        self._awaited: dict[bytes, Slot] = {}
         self.mark = 0
         self.changes = 0
         self.epoch = 0
@@ -73,19 +69,20 @@ class Levels:
 
     def slot(self, sku: str) -> Slot:
         """Return the slot of an item, which may not exist yet."""
-        found = self._by_change.get(sku) or self._awaited.get(sku)
+        key = sku.encode()
+        found = self._by_change.get(key) or self._awaited.get(key)
         if found is None:
-            found = self._awaited[sku] = Slot(sku)
+            found = self._awaited[key] = Slot(sku)
         return found
 
     def forget(self, slot: Slot) -> None:
         """Drop the slot of an item that does not exist and that nobody waits for any more."""
         if not slot.raw and not slot.watchers:
-            self._awaited.pop(slot.sku, None)
+            self._awaited.pop(slot.sku.encode(), None)
 
     def exists(self, sku: str) -> bool:
         """Tell whether there is such an item."""
-        return sku in self._by_change
+        return sku.encode() in self._by_change
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._by_change.values())
@@ -109,28 +106,38 @@ class Levels:
         for slot in self._by_change.values():
             if slot.watchers:
                 slot.raw, slot.mark, slot.encoded = b"", 0, b""
-                self._awaited[slot.sku] = slot
+                self._awaited[slot.sku.encode()] = slot
         self._by_change.clear()
         self._passing.clear()
         self.mark = 0
 
     def load(self, rows: Iterable[ItemRow], now_ms: int) -> None:
         """Take items as they were read; `order` comes after the last of them."""
-        for row in rows:
-            self._put(row, now_ms)
+        for key, raw in rows:
+            sku = key.decode()
+            mark = mark_of(self._read(sku, raw).revision)
+            slot = self._by_change.get(key) or self._add(key)
+            if slot.mark < mark:
+                self._put(slot, raw, mark, now_ms)
 
     def order(self) -> None:
         """Put all items into the order of their changes, which `load` does not keep."""
-        ordered = sorted(self._by_change.values(), key=_mark)
-        self._by_change = OrderedDict((slot.sku, slot) for slot in ordered)
+        ordered = sorted(self._by_change.items(), key=lambda entry: entry[1].mark)
+        self._by_change = OrderedDict(ordered)
 
     def apply(self, batch: LedgerBatch) -> list[Slot]:
-        """Take what a batch did; return the items that changed."""
-        changed = [slot for row in batch.rows if (slot := self._put(row, batch.now_ms))]
-        if len(changed) > 1:
-            changed.sort(key=_mark)
-        for slot in changed:
-            self._by_change.move_to_end(slot.sku)
+        """Take what a batch did; return the items that changed.
+
+        The batch's last sequence marks them all: nobody stands within a batch.
+        """
+        by_change, changed = self._by_change, []
+        mark = mark_of(batch.last)
+        for key, raw in batch.rows:
+            slot = by_change.get(key) or self._add(key)
+            if slot.mark < mark:  # else it was read when that had happened already
+                self._put(slot, raw, mark, batch.now_ms)
+                by_change.move_to_end(key)
+                changed.append(slot)
         self.reach(batch.last)
         return changed
 
@@ -150,7 +157,7 @@ class Levels:
                     break  # a million since the last entry: the next entry makes room
                 self.mark += 1
                 slot.mark, slot.as_of_ms, slot.encoded = self.mark, now_ms, b""
-                self._by_change.move_to_end(slot.sku)
+                self._by_change.move_to_end(slot.sku.encode())
                 self._count(slot)
                 eased.append(slot)
         return eased
@@ -164,20 +171,18 @@ class Levels:
                 self._passing.add(slot)
         return slot.encoded
 
-    def _put(self, row: ItemRow, now_ms: int) -> Slot | None:
-        """Take a row unless what is known is as new."""
-        slot = self._by_change.get(row.sku)
-        if slot is None:
-            slot = self.slot(row.sku)
-            self._awaited.pop(row.sku)
-            self._by_change[row.sku] = slot
-        elif slot.mark >= mark_of(row.revision):
-            return None
-        slot.raw, slot.mark = row.raw, mark_of(row.revision)
-        slot.as_of_ms, slot.encoded = now_ms, b""
-        self._passing.discard(slot)
-        self._count(slot)
+    def _add(self, key: bytes) -> Slot:
+        """Return the slot of an item that is new here."""
+        slot = self._awaited.pop(key) if key in self._awaited else Slot(key.decode())
+        self._by_change[key] = slot
         return slot
+
+    def _put(self, slot: Slot, raw: bytes, mark: int, now_ms: int) -> None:
+        slot.raw, slot.mark, slot.as_of_ms = raw, mark, now_ms
+        if slot.encoded:
+            slot.encoded = b""
+            self._passing.discard(slot)
+        self._count(slot)
 
     def _count(self, slot: Slot) -> None:
         slot.changes += 1

@@ -122,6 +122,11 @@ class Watcher:
         self._counted = self._changes()
 
     @property
+    def is_within_parts(self) -> bool:
+        """Tell whether a message has been sent in part."""
+        return self._pending is not None
+
+    @property
     def resumes_at(self) -> int | None:
         """Return the sequence to resume after, if there is one."""
         return self._resume

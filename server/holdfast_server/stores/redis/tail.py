@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 from redis.asyncio import Redis
 
-from holdfast_server.kernel.records import US_BYTE, decode_batch_rows, decode_level, decode_row
+from holdfast_server.kernel.records import decode_batch, decode_level, item_rows
 from holdfast_server.model import Head, ItemRow, LedgerBatch, LedgerBreak, Level, Position
 from holdfast_server.stores.redis.keys import CellKeys
 from holdfast_server.stores.redis.reader import RedisReader, read
@@ -52,11 +52,7 @@ class RedisTail:
             cursor, fields = await read(
                 self._redis.hscan(self._keys.items, cursor=cursor, count=ROWS_MAX)
             )
-            yield [
-                decode_row(field.decode(), raw)
-                for field, raw in fields.items()
-                if US_BYTE not in field
-            ]
+            yield item_rows(fields.items())
             if not cursor:
                 return
 
@@ -102,7 +98,7 @@ class RedisTail:
             self._redis.xread({self._keys.ledger: f"{last}-0"}, count=BATCHES_MAX, block=block_ms)
         )
         return [
-            decode_batch_rows(msgpack.unpackb(fields[b"e"], raw=True))
+            decode_batch(msgpack.unpackb(fields[b"e"], raw=True))
             for _key, batches in _streams(answer)
             for _id, fields in batches
         ]
