@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar, Unpack
 
 import grpc
 
+from holdfast.changes import ServerLoad
 from holdfast.channel import ClientOptions, Connection, Metadata
 from holdfast.errors import ClientClosed, Unreachable
+from holdfast.levels import KnownLevels, LevelView
 from holdfast.requests import key_of
 from holdfast.status import error_of, status_of
 from holdfast.v1.inventory_pb2_grpc import InventoryServiceStub
@@ -41,6 +43,17 @@ class AsyncCalls:
         self._channel: grpc.aio.Channel | None = None
         self._stubs: AsyncStubs | None = None
         self._is_closed = False
+        self._known = KnownLevels()
+
+    @property
+    def levels(self) -> LevelView:
+        """The newest levels that answers and watches have told, to read without a call."""
+        return self._known.view
+
+    @property
+    def server_load(self) -> ServerLoad:
+        """How loaded the server is, as far as it has said so in the last 10 s."""
+        return self._known.load
 
     @property
     def target(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Unpack
+from weakref import WeakSet
 
 import grpc
 
@@ -13,8 +14,10 @@ from holdfast.aio.coalescing import Coalescer, GoAlone
 from holdfast.aio.hold import AsyncHold
 from holdfast.aio.inventory import AsyncInventory
 from holdfast.aio.ledger import AsyncLedger
+from holdfast.aio.watch import AsyncWatch, WatchReader
+from holdfast.changes import WatchOptions
 from holdfast.channel import ClientOptions
-from holdfast.errors import HoldfastError
+from holdfast.errors import ClientClosed, HoldfastError
 from holdfast.model import (
     CommitOptions,
     Committed,
@@ -29,6 +32,7 @@ from holdfast.model import (
     Stock,
 )
 from holdfast.v1 import stock_pb2 as pb
+from holdfast.watching import Following
 
 
 class AsyncClient(AsyncInventory, AsyncLedger):
@@ -53,9 +57,12 @@ class AsyncClient(AsyncInventory, AsyncLedger):
         super().__init__(target, **options)
         self._coalesce = coalesce
         self._coalescer: Coalescer | None = None
+        self._readers: WeakSet[WatchReader] = WeakSet()
 
     async def aclose(self) -> None:
         """Wait a little for the answers to calls that share a stream, then close."""
+        for reader in list(self._readers):
+            await reader.aclose(ClientClosed("the client was closed"))
         if self._coalescer is not None:
             await self._coalescer.aclose()
         await super().aclose()
@@ -73,7 +80,7 @@ class AsyncClient(AsyncInventory, AsyncLedger):
         """
         request = requests.reserve_request(lines, **options)
         answer = await self._decide(self.stubs.stock.Reserve, "reserve", request, timeout)
-        return responses.reserved_of(answer, request.reservation_id)
+        return self._known.learn(responses.reserved_of, answer, request.reservation_id)
 
     async def commit(
         self,
@@ -92,7 +99,7 @@ class AsyncClient(AsyncInventory, AsyncLedger):
         """
         request = requests.commit_request(reservation_id, lines, **options)
         answer = await self._decide(self.stubs.stock.Commit, "commit", request, timeout)
-        return responses.committed_of(answer, reservation_id)
+        return self._known.learn(responses.committed_of, answer, reservation_id)
 
     async def release(
         self,
@@ -111,7 +118,7 @@ class AsyncClient(AsyncInventory, AsyncLedger):
         """
         request = requests.release_request(reservation_id, lines, context)
         answer = await self._decide(self.stubs.stock.Release, "release", request, timeout)
-        return responses.released_of(answer)
+        return self._known.learn(responses.released_of, answer)
 
     async def extend(
         self,
@@ -152,7 +159,7 @@ class AsyncClient(AsyncInventory, AsyncLedger):
         """
         request = requests.get_stock_request(skus, context)
         answer = await self._decide(self.stubs.stock.GetStock, "get_stock", request, timeout)
-        return responses.stock_of(answer)
+        return self._known.learn(responses.stock_of, answer)
 
     def hold(
         self, lines: Lines, *, timeout: float | None = None, **options: Unpack[ReserveOptions]
@@ -164,6 +171,34 @@ class AsyncClient(AsyncInventory, AsyncLedger):
         process dies.  However the block is left, units that were not committed are given back.
         """
         return AsyncHold(self, lines, timeout, options)
+
+    def watch(
+        self,
+        skus: str | Iterable[str] = (),
+        *,
+        resume_token: str = "",
+        **options: Unpack[WatchOptions],
+    ) -> AsyncWatch:
+        """Follow the levels of some items, or of all.
+
+        Yields StockChanges, and where there is anything else to know a Lagging, Resumed or
+        Resynced.  It proves by their chain that no message is missing, and goes on by itself after
+        every failure, for as long as it is not closed; it has no deadline.  Whoever reads slowly
+        gets merged changes.  `resume_token` is that of an earlier watch of the same SKUs.
+
+        Iterating raises what no further attempt would change: InvalidArgument, Unauthenticated,
+        NotOwner, Unimplemented, ResumeTokenExpired with on_gap FAIL; and ClientClosed.
+        """
+        request = requests.watch_request(skus, resume_token=resume_token, **options)
+        following = Following(request, self._known, self._connection.policy)
+        reader = WatchReader(
+            following,
+            self._known,
+            lambda opening: self.stubs.stock.Watch(opening, metadata=self.metadata),
+            self._connection.connect_timeout,
+        )
+        self._readers.add(reader)
+        return AsyncWatch(reader)
 
     async def _decide(
         self,

@@ -8,8 +8,10 @@ from typing import NamedTuple, Self, TypeVar, Unpack, cast
 
 import grpc
 
+from holdfast.changes import ServerLoad
 from holdfast.channel import ClientOptions, Connection, Metadata
 from holdfast.errors import ClientClosed, HoldfastError, Unreachable
+from holdfast.levels import KnownLevels, LevelView
 from holdfast.requests import key_of
 from holdfast.status import EndedCall, error_of, status_of
 from holdfast.v1.inventory_pb2_grpc import InventoryServiceStub
@@ -37,6 +39,17 @@ class Calls:
         self._channel: grpc.Channel | None = None
         self._stubs: Stubs | None = None
         self._is_closed = False
+        self._known = KnownLevels()
+
+    @property
+    def levels(self) -> LevelView:
+        """The newest levels that answers and watches have told, to read without a call."""
+        return self._known.view
+
+    @property
+    def server_load(self) -> ServerLoad:
+        """How loaded the server is, as far as it has said so in the last 10 s."""
+        return self._known.load
 
     @property
     def target(self) -> str:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Unpack
+from weakref import WeakSet
 
 from holdfast import requests, responses
+from holdfast.changes import WatchOptions
+from holdfast.channel import ClientOptions
+from holdfast.errors import ClientClosed
 from holdfast.model import (
     CommitOptions,
     Committed,
@@ -22,7 +26,9 @@ from holdfast.model import (
 from holdfast.sync.hold import Hold
 from holdfast.sync.inventory import Inventory
 from holdfast.sync.ledger import Ledger
+from holdfast.sync.watch import Watch
 from holdfast.v1 import stock_pb2 as pb
+from holdfast.watching import Following
 
 
 class Client(Inventory, Ledger):
@@ -40,6 +46,18 @@ class Client(Inventory, Ledger):
     Unreachable or ClientClosed without an answer; besides these, what its docstring names.
     """
 
+    def __init__(self, target: str = "", **options: Unpack[ClientOptions]) -> None:
+        super().__init__(target, **options)
+        self._watches: WeakSet[Watch] = WeakSet()
+
+    def close(self) -> None:
+        """Close the connection; calls that wait raise ClientClosed."""
+        with self._opening:
+            watches = list(self._watches)
+        for watch in watches:
+            watch.close(ClientClosed("the client was closed"))
+        super().close()
+
     def reserve(
         self, lines: Lines, *, timeout: float | None = None, **options: Unpack[ReserveOptions]
     ) -> Reserved:
@@ -53,7 +71,7 @@ class Client(Inventory, Ledger):
         """
         request = requests.reserve_request(lines, **options)
         answer = self._call(self.stubs.stock.Reserve, request, timeout)
-        return responses.reserved_of(answer, request.reservation_id)
+        return self._known.learn(responses.reserved_of, answer, request.reservation_id)
 
     def commit(
         self,
@@ -72,7 +90,7 @@ class Client(Inventory, Ledger):
         """
         request = requests.commit_request(reservation_id, lines, **options)
         answer = self._call(self.stubs.stock.Commit, request, timeout)
-        return responses.committed_of(answer, reservation_id)
+        return self._known.learn(responses.committed_of, answer, reservation_id)
 
     def release(
         self,
@@ -91,7 +109,7 @@ class Client(Inventory, Ledger):
         """
         request = requests.release_request(reservation_id, lines, context)
         answer = self._call(self.stubs.stock.Release, request, timeout)
-        return responses.released_of(answer)
+        return self._known.learn(responses.released_of, answer)
 
     def extend(
         self,
@@ -130,7 +148,7 @@ class Client(Inventory, Ledger):
         """
         request = requests.get_stock_request(skus, context)
         answer = self._call(self.stubs.stock.GetStock, request, timeout)
-        return responses.stock_of(answer)
+        return self._known.learn(responses.stock_of, answer)
 
     def hold(
         self, lines: Lines, *, timeout: float | None = None, **options: Unpack[ReserveOptions]
@@ -142,3 +160,31 @@ class Client(Inventory, Ledger):
         process dies.  However the block is left, units that were not committed are given back.
         """
         return Hold(self, lines, timeout, options)
+
+    def watch(
+        self,
+        skus: str | Iterable[str] = (),
+        *,
+        resume_token: str = "",
+        **options: Unpack[WatchOptions],
+    ) -> Watch:
+        """Follow the levels of some items, or of all.
+
+        Yields StockChanges, and where there is anything else to know a Lagging, Resumed or
+        Resynced.  It proves by their chain that no message is missing, and goes on by itself after
+        every failure, for as long as it is not closed; it has no deadline.  Whoever reads slowly
+        gets merged changes.  `resume_token` is that of an earlier watch of the same SKUs.
+
+        Iterating raises what no further attempt would change: InvalidArgument, Unauthenticated,
+        NotOwner, Unimplemented, ResumeTokenExpired with on_gap FAIL; and ClientClosed.
+        """
+        request = requests.watch_request(skus, resume_token=resume_token, **options)
+        watch = Watch(
+            Following(request, self._known, self._connection.policy),
+            self._known,
+            lambda opening: self.stubs.stock.Watch(opening, metadata=self.metadata),
+            self._connection.connect_timeout,
+        )
+        with self._opening:
+            self._watches.add(watch)
+        return watch
