@@ -100,6 +100,7 @@ from holdfast.model import (
     StockLevel,
     Violation,
 )
+from holdfast.pacing import Attempt, Pacing, PacingPolicy, Plan
 from holdfast.retry import RetryPolicy
 from holdfast.sync.calls import Stubs
 from holdfast.sync.client import Client
@@ -112,6 +113,7 @@ __all__ = [
     "AsyncHold",
     "AsyncStubs",
     "AsyncWatch",
+    "Attempt",
     "CallerError",
     "CellHead",
     "Change",
@@ -158,6 +160,9 @@ __all__ = [
     "OutOfStock",
     "OutcomeUnknown",
     "Overloaded",
+    "Pacing",
+    "PacingPolicy",
+    "Plan",
     "Policy",
     "Pressure",
     "Refused",

@@ -58,6 +58,23 @@ def context_message(value: Context | None) -> types.Context | None:
     return types.Context(**value._asdict()) if value else None
 
 
+def lines_of(lines: Lines) -> tuple[Line, ...]:
+    """Return lines, however they were given.  Raises TypeError, naming the line."""
+    given = [lines] if isinstance(lines, str | Line) else lines
+    return tuple(_line(index, line) for index, line in enumerate(given))
+
+
+def _line(index: int, line: Any) -> Line:
+    try:
+        return Line(line) if isinstance(line, str) else Line(*line)
+    except TypeError:
+        raise _no_line(index, line) from None
+
+
+def _no_line(index: int, line: Any) -> TypeError:
+    return TypeError(f"lines[{index}] must be a Line, (sku, quantity) or a SKU, not {line!r}")
+
+
 def line_messages(lines: Lines) -> list[types.Line]:
     """Return lines as messages.  Raises TypeError or InvalidArgument, naming the line."""
     given = [lines] if isinstance(lines, str | Line) else lines
@@ -65,15 +82,13 @@ def line_messages(lines: Lines) -> list[types.Line]:
 
 
 def _line_message(index: int, line: Any) -> types.Line:
-    parts = (line,) if isinstance(line, str) else line
+    sku, quantity, location = _line(index, line)
     try:
-        sku, quantity, location = Line(*parts)
         return types.Line(
             sku=sku, quantity=units(f"lines[{index}].quantity", quantity), location=location
         )
     except TypeError:
-        expected = "a Line, (sku, quantity) or a SKU"
-        raise TypeError(f"lines[{index}] must be {expected}, not {line!r}") from None
+        raise _no_line(index, line) from None
 
 
 def reserve_request(  # noqa: PLR0913  # one parameter for each of ReserveOptions

@@ -23,7 +23,7 @@ from holdfast.changes import (
 )
 from holdfast.errors import HoldfastError
 from holdfast.levels import Feed, KnownLevels, Seen
-from holdfast.responses import level_of, numbered
+from holdfast.responses import level_of, load_of
 from holdfast.retry import RetryPolicy
 from holdfast.v1 import stock_pb2 as pb
 
@@ -33,7 +33,6 @@ PLANNED_PAUSE_MAX_S = 0.1
 END_GRACE_S = 1.0  # how long a server that has said END may take to end the stream
 SHORT_S = 1.0  # streams that end so soon, one after another, are opened ever more slowly
 
-_LOADS = numbered(ServerLoad, pb.ServerLoad, "SERVER_LOAD")
 _SNAPSHOT, _CHANGES, _HEARTBEAT, _END = (
     pb.WATCH_KIND_SNAPSHOT,
     pb.WATCH_KIND_CHANGES,
@@ -46,12 +45,6 @@ _END_CAUSES = {
     for name, number in pb.WatchEndReason.items()
 }
 _PLANNED = frozenset({LagCause.DRAINING, LagCause.MAX_AGE})
-
-
-def load_of(message: pb.ServerPressure) -> ServerLoad:
-    """Return what a server asks of its clients; nothing said is nothing asked."""
-    load = _LOADS.get(message.load, ServerLoad.NORMAL)
-    return ServerLoad.NORMAL if load is ServerLoad.UNSPECIFIED else load
 
 
 class ChainBroken(Exception):

@@ -13,6 +13,7 @@ from holdfast.channel import ClientOptions, Connection, Metadata
 from holdfast.errors import ClientClosed, Unreachable
 from holdfast.levels import KnownLevels, LevelView
 from holdfast.requests import key_of
+from holdfast.responses import load_in
 from holdfast.status import error_of, status_of
 from holdfast.v1.inventory_pb2_grpc import InventoryServiceStub
 from holdfast.v1.ledger_pb2_grpc import LedgerServiceStub
@@ -127,8 +128,12 @@ class AsyncCalls:
         """Make one call.  Raises the HoldfastError it ended with."""
         seconds = self._seconds(timeout)
         try:
-            return await method(request, timeout=seconds, metadata=self.metadata)
+            call = method(request, timeout=seconds, metadata=self.metadata)
+            answer = await call
+            self._known.note_load(load_in(await call.trailing_metadata()))
+            return answer
         except grpc.aio.AioRpcError as error:
+            self._known.note_load(load_in(error.trailing_metadata()))
             raise error_of(status_of(error), key_of(request)) from error
         except asyncio.CancelledError:
             task = asyncio.current_task()

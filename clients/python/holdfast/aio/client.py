@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Unpack
 from weakref import WeakSet
@@ -17,7 +18,7 @@ from holdfast.aio.ledger import AsyncLedger
 from holdfast.aio.watch import AsyncWatch, WatchReader
 from holdfast.changes import WatchOptions
 from holdfast.channel import ClientOptions
-from holdfast.errors import ClientClosed, HoldfastError
+from holdfast.errors import ClientClosed, HoldfastError, Refused
 from holdfast.model import (
     CommitOptions,
     Committed,
@@ -31,6 +32,7 @@ from holdfast.model import (
     Seconds,
     Stock,
 )
+from holdfast.pacing import Pacer, PacingPolicy
 from holdfast.v1 import stock_pb2 as pb
 from holdfast.watching import Following
 
@@ -47,14 +49,23 @@ class AsyncClient(AsyncInventory, AsyncLedger):
     the server is away for a moment.  Concurrent calls share frames of one stream, unless
     `coalesce` is false.  A client belongs to the event loop of its first call, and to one process.
 
+    `pacing` makes reserves heed the advice of the server, such as `Pacing()`; it may be set later.
+
     Each call raises the HoldfastError that its answer stands for, and DeadlineExceeded,
     Unreachable or ClientClosed without an answer; besides these, what its docstring names.
     """
 
     def __init__(
-        self, target: str = "", *, coalesce: bool = True, **options: Unpack[ClientOptions]
+        self,
+        target: str = "",
+        *,
+        coalesce: bool = True,
+        pacing: PacingPolicy | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__(target, **options)
+        self.pacing = pacing
+        self._pacer = Pacer(self._known)
         self._coalesce = coalesce
         self._coalescer: Coalescer | None = None
         self._readers: WeakSet[WatchReader] = WeakSet()
@@ -68,19 +79,36 @@ class AsyncClient(AsyncInventory, AsyncLedger):
         await super().aclose()
 
     async def reserve(
-        self, lines: Lines, *, timeout: float | None = None, **options: Unpack[ReserveOptions]
+        self,
+        lines: Lines,
+        *,
+        timeout: float | None = None,
+        urgent: bool = False,
+        **options: Unpack[ReserveOptions],
     ) -> Reserved:
         """Hold units for a while, all lines or none.
 
-        Atomic, and idempotent by `reservation_id`.
+        Atomic, and idempotent by `reservation_id`.  With `urgent` the client's pacing does not
+        delay it.
 
         Raises OutOfStock, StockChanged, ChannelQuotaExceeded, HoldBudgetExceeded, UnknownSku,
         InvalidArgument, ReservationIdReused; and for `replaces` UnknownReservation, NotOwner,
         ReservationCommitted, ReservationSuperseded.
         """
+        if self.pacing is not None:
+            plan = self._pacer.plan(self.pacing, lines, options, urgent=urgent)
+            timeout = self._seconds(timeout)
+            delay = min(plan.delay, timeout / 2)
+            if delay > 0:
+                await asyncio.sleep(delay)
+            lines, timeout = plan.lines, timeout - delay
         request = requests.reserve_request(lines, **options)
         answer = await self._decide(self.stubs.stock.Reserve, "reserve", request, timeout)
-        return self._known.learn(responses.reserved_of, answer, request.reservation_id)
+        try:
+            return self._known.learn(responses.reserved_of, answer, request.reservation_id)
+        except Refused:
+            self._pacer.forget(request.reservation_id)
+            raise
 
     async def commit(
         self,
@@ -162,7 +190,12 @@ class AsyncClient(AsyncInventory, AsyncLedger):
         return self._known.learn(responses.stock_of, answer)
 
     def hold(
-        self, lines: Lines, *, timeout: float | None = None, **options: Unpack[ReserveOptions]
+        self,
+        lines: Lines,
+        *,
+        timeout: float | None = None,
+        urgent: bool = False,
+        **options: Unpack[ReserveOptions],
     ) -> AsyncHold:
         """Return a block that holds units while it runs.
 
@@ -170,7 +203,7 @@ class AsyncClient(AsyncInventory, AsyncLedger):
         block ends or its lifetime is used up, so `ttl` is how long the units stay held when this
         process dies.  However the block is left, units that were not committed are given back.
         """
-        return AsyncHold(self, lines, timeout, options)
+        return AsyncHold(self, lines, timeout, options, urgent=urgent)
 
     def watch(
         self,
@@ -213,7 +246,9 @@ class AsyncClient(AsyncInventory, AsyncLedger):
         if self._coalescer is None:
             open_stream = self.stubs.stock.Pipeline
             self._coalescer = Coalescer(
-                lambda: open_stream(metadata=self.metadata), self._connection.policy
+                lambda: open_stream(metadata=self.metadata),
+                self._connection.policy,
+                self._known.note_load,
             )
         try:
             answer: Response = await self._coalescer.execute(kind, request, self._seconds(timeout))
