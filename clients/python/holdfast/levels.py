@@ -34,11 +34,12 @@ class KnownLevel(NamedTuple):
 
 
 class Feed:
-    """The levels of one watch; `is_live` while its stream runs."""
+    """The levels of one watch; `is_live` while its stream runs, `is_over` once it is closed."""
 
     def __init__(self) -> None:
         self.seen: dict[str, Seen] = {}
         self.is_live = False
+        self.is_over = False
 
 
 class KnownLevels:
@@ -79,15 +80,24 @@ class KnownLevels:
 
     def attach(self, feed: Feed) -> None:
         """Take a watch in."""
+        self._settle()
         with self._writing:
             self._feeds = (*self._feeds, feed)
 
     def detach(self, feed: Feed) -> None:
-        """Let a watch go; its levels are no more than answers from now on."""
+        """Let a watch go; its levels are no more than answers from now on.
+
+        It takes no lock: the collector may call it anywhere.
+        """
+        feed.is_live, feed.is_over = False, True
+
+    def _settle(self) -> None:
+        """Keep what watches that are over have told, and forget them."""
         with self._writing:
-            if feed in self._feeds:
-                self._feeds = tuple(one for one in self._feeds if one is not feed)
-                for seen in list(feed.seen.values()):
+            over = [feed for feed in self._feeds if feed.is_over]
+            self._feeds = tuple(feed for feed in self._feeds if not feed.is_over)
+            for feed in over:
+                for seen in feed.seen.values():
                     self._keep(seen)
 
     def _keep(self, seen: Seen) -> None:
@@ -108,6 +118,9 @@ class KnownLevels:
         """Return the newest level of an item, if there is one."""
         newest, is_live = self._answers.get(sku), False
         for feed in self._feeds:
+            if feed.is_over:
+                self._settle()
+                return self.known(sku)
             seen = feed.seen.get(sku)
             if seen is None:
                 continue

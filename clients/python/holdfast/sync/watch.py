@@ -23,6 +23,8 @@ from holdfast.status import EndedCall, status_of
 from holdfast.v1 import stock_pb2 as pb
 from holdfast.watching import HEARTBEATS_MISSED_MAX, ChainBroken, Following
 
+IDLE_S = 60.0
+
 
 class Stream(Protocol):
     """What gRPC returns for a call whose answer is a stream."""
@@ -64,10 +66,14 @@ class Watchdog:
             return has_bitten
 
     def stop(self) -> None:
-        """End the thread."""
-        with self._changed:
-            self._is_over = True
+        """End the thread; at the latest after IDLE_S, if it is just busy.
+
+        It waits for no lock: the collector may call it anywhere.
+        """
+        self._is_over = True
+        if self._changed.acquire(blocking=False):
             self._changed.notify()
+            self._changed.release()
 
     def _run(self) -> None:
         with self._changed:
@@ -77,7 +83,7 @@ class Watchdog:
                     self._stream.cancel()
                     self._stream = None
                 self._is_idle = left <= 0
-                self._changed.wait(None if self._is_idle else left)
+                self._changed.wait(IDLE_S if self._is_idle else left)
 
 
 class Watch:
