@@ -7,11 +7,12 @@ import gc
 import subprocess
 import sys
 import threading
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
-from holdfast import AsyncClient, Client, LagCause, StockChanges
+from holdfast import AsyncClient, Client, LagCause, Lagging, Resumed, StockChanges
 from holdfast.sync.watch import Watchdog
 from tests.unit.watched import (
     KINDS,
@@ -21,6 +22,7 @@ from tests.unit.watched import (
     client_of,
     first,
     giving,
+    heartbeat,
     level,
     serving,
     snapshot,
@@ -253,11 +255,19 @@ def test_a_watchdog_bites_what_is_silent_and_nothing_else() -> None:
     assert not dog._thread.is_alive()
 
 
-async def test_a_server_away_for_a_while_is_found_again() -> None:
-    async with serving(Script(giving(SNAPSHOT))) as target:
-        pass
-    client = AsyncClient(target, lazy=True, retry=SOON)
-    watch = client.watch()
-    lagging = await anext(watch)
-    assert lagging.cause is LagCause.DISCONNECTED
-    await client.aclose()
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_server_away_for_a_while_is_found_again(kind: str) -> None:
+    async with AsyncExitStack() as stack:
+        async with serving(Script(giving(SNAPSHOT))) as target:
+            client = KINDS[kind](target, lazy=True, retry=SOON)
+            stack.push_async_callback(client.aclose)
+            watch = client.watch()
+            await anext(watch)
+        lagging = await anext(watch)
+        assert (lagging.cause, lagging.attempt) == (LagCause.DISCONNECTED, 1)
+        script = Script(giving(heartbeat(5)))
+        await stack.enter_async_context(serving(script, target))
+        while isinstance(told := await anext(watch), Lagging):
+            pass
+        assert told == Resumed(5)
+        assert script.tokens == ["t5"]

@@ -148,10 +148,12 @@ class Script(stock_pb2_grpc.StockServiceServicer):
 
 
 @asynccontextmanager
-async def serving(script: stock_pb2_grpc.StockServiceServicer) -> AsyncIterator[str]:
+async def serving(
+    script: stock_pb2_grpc.StockServiceServicer, address: str = "127.0.0.1:0"
+) -> AsyncIterator[str]:
     server = grpc.aio.server()
     stock_pb2_grpc.add_StockServiceServicer_to_server(script, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(address)
     await server.start()
     try:
         yield f"127.0.0.1:{port}"
