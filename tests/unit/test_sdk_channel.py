@@ -71,10 +71,12 @@ def test_channel_arguments_of_the_user_come_first() -> None:
     assert "grpc.keepalive_timeout_ms" in arguments
 
 
-def test_grpc_repeats_all_calls_but_streams_of_the_pipeline() -> None:
+def test_grpc_repeats_all_calls_but_streams_that_see_to_it_themselves() -> None:
     config = json.loads(service_config(RetryPolicy()))
-    pipeline, others = config["methodConfig"]
-    assert pipeline == {"name": [{"service": "holdfast.v1.StockService", "method": "Pipeline"}]}
+    streams, others = config["methodConfig"]
+    stock = "holdfast.v1.StockService"
+    methods = ("Pipeline", "Watch")
+    assert streams == {"name": [{"service": stock, "method": method} for method in methods]}
     assert {name["service"].rpartition(".")[2] for name in others["name"]} == {
         "StockService",
         "InventoryService",
@@ -102,6 +104,14 @@ def test_the_pause_grows_to_its_limit() -> None:
         pauses = [policy.backoff(attempts) for _ in range(50)]
         assert all(expected * 0.8 <= pause <= expected * 1.2 for pause in pauses)
         assert len(set(pauses)) > 1
+
+
+def test_the_pause_of_a_stream_is_anything_up_to_its_backoff() -> None:
+    policy = RetryPolicy(backoff_min=0.1, backoff_max=0.3, multiplier=2)
+    for attempts, limit in [(1, 0.1), (2, 0.2), (3, 0.3), (10_000_000, 0.3)]:
+        pauses = [policy.full_jitter(attempts) for _ in range(200)]
+        assert all(0 <= pause <= limit for pause in pauses)
+        assert min(pauses) < limit / 4 < limit * 3 / 4 < max(pauses)
 
 
 def test_attempts_are_bounded() -> None:

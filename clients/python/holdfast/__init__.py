@@ -8,6 +8,19 @@ is in `holdfast.errors`, and the generated stubs are in `holdfast.v1`.
 from holdfast.aio.calls import AsyncStubs
 from holdfast.aio.client import AsyncClient
 from holdfast.aio.hold import AsyncHold
+from holdfast.aio.watch import AsyncWatch
+from holdfast.changes import (
+    Change,
+    LagCause,
+    Lagging,
+    OnGap,
+    Resumed,
+    Resynced,
+    ResyncReason,
+    ServerLoad,
+    StockChanges,
+    WatchOptions,
+)
 from holdfast.channel import ClientOptions
 from holdfast.errors import (
     CallerError,
@@ -65,6 +78,7 @@ from holdfast.inventory import (
     SetStockOptions,
 )
 from holdfast.ledger import CellHead, EntryFilter, EntryKind, LedgerEntry, Movement
+from holdfast.levels import KnownLevel, LevelView
 from holdfast.model import (
     Advice,
     CommitOptions,
@@ -86,18 +100,23 @@ from holdfast.model import (
     StockLevel,
     Violation,
 )
+from holdfast.pacing import Attempt, Pacing, PacingPolicy, Plan
 from holdfast.retry import RetryPolicy
 from holdfast.sync.calls import Stubs
 from holdfast.sync.client import Client
 from holdfast.sync.hold import Hold
+from holdfast.sync.watch import Watch
 
 __all__ = [
     "Advice",
     "AsyncClient",
     "AsyncHold",
     "AsyncStubs",
+    "AsyncWatch",
+    "Attempt",
     "CallerError",
     "CellHead",
+    "Change",
     "ChannelQuota",
     "ChannelQuotaExceeded",
     "Client",
@@ -125,17 +144,25 @@ __all__ = [
     "ItemDetail",
     "ItemEntry",
     "ItemPut",
+    "KnownLevel",
+    "LagCause",
+    "Lagging",
     "LateCommit",
     "LedgerEntry",
+    "LevelView",
     "LifetimeExceeded",
     "Line",
     "LoadError",
     "LocationStock",
     "Movement",
     "NotOwner",
+    "OnGap",
     "OutOfStock",
     "OutcomeUnknown",
     "Overloaded",
+    "Pacing",
+    "PacingPolicy",
+    "Plan",
     "Policy",
     "Pressure",
     "Refused",
@@ -153,15 +180,20 @@ __all__ = [
     "ReserveOptions",
     "Reserved",
     "ResumeTokenExpired",
+    "Resumed",
+    "ResyncReason",
+    "Resynced",
     "RetryPolicy",
     "Row",
     "RowError",
+    "ServerLoad",
     "SetStockOptions",
     "SlowConsumer",
     "Source",
     "StaleQuantity",
     "Stock",
     "StockChanged",
+    "StockChanges",
     "StockLevel",
     "StockLost",
     "StoreFault",
@@ -175,4 +207,6 @@ __all__ = [
     "UnknownSku",
     "Unreachable",
     "Violation",
+    "Watch",
+    "WatchOptions",
 ]

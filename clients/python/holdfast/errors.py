@@ -62,12 +62,14 @@ class Refused(HoldfastError):
     """The answer is no, and nothing changed.
 
     `lines` are those that could not be had, `levels` what the server saw of every item of the
-    call, with its advice, and `sequence` the end of the ledger at that moment.
+    call, with its advice, and `sequence` the end of the ledger at that moment.  `is_local` says
+    that this client's pacing refused, by the levels it knows, and asked nobody: `sequence` is 0.
     """
 
     lines: Sequence[RefusedLine] = ()
     levels: Sequence[StockLevel] = ()
     sequence: int = 0
+    is_local: bool = False
 
 
 class OutOfStock(Refused):

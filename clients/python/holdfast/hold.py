@@ -35,8 +35,11 @@ class HeldUnits:
     levels: Levels = ()
     extension_error: HoldfastError | None = None
 
-    def __init__(self, lines: Lines, timeout: float | None, options: ReserveOptions) -> None:
+    def __init__(
+        self, lines: Lines, timeout: float | None, options: ReserveOptions, *, urgent: bool
+    ) -> None:
         self._lines = lines
+        self._urgent = urgent
         self._timeout = timeout
         self._options: ReserveOptions = {**options}
         self.reservation_id = options.get("reservation_id") or new_id()

@@ -32,6 +32,7 @@ class Policy(TypedDict, total=False):
     plenty_at: int  # available from which the pressure is PLENTY; default 100
     low_at: int  # available up to which the pressure is LOW; default 5
     scarce_at: int  # available up to which the pressure is SCARCE; default 3
+    sellout_horizon: Seconds  # how early the pressure rises with the rate of sale; default 30 s
     hold_ttl_default: Seconds  # of a hold that asks for none; default 10 s
     hold_ttl_max: Seconds  # the longest that may be asked for; default 15 min
     hold_lifetime_max: Seconds  # with all extensions; default 2 h
@@ -65,6 +66,7 @@ class Item(NamedTuple):
     late_commit: LateCommit
     system_of_record: str
     channels: tuple[ChannelQuota, ...]
+    sellout_horizon: float
 
 
 class LocationStock(NamedTuple):

@@ -30,7 +30,7 @@ ERRORS_MAX = 1_000
 
 _LATE_COMMITS = numbered(LateCommit, types.LateCommit, "LATE_COMMIT")
 _LATE_COMMIT_NUMBERS = {member: number for number, member in _LATE_COMMITS.items()}
-_INTERVALS = frozenset({"hold_ttl_default", "hold_ttl_max", "hold_lifetime_max"})
+_INTERVALS = frozenset({"hold_ttl_default", "hold_ttl_max", "hold_lifetime_max", "sellout_horizon"})
 
 
 # ---- Arguments to messages ----
@@ -160,6 +160,7 @@ def item_of(message: pb.Item) -> Item:
         _LATE_COMMITS.get(message.late_commit, LateCommit.UNSPECIFIED),
         message.system_of_record,
         tuple(ChannelQuota(entry.channel, entry.quota, entry.used) for entry in message.channels),
+        seconds_of(message.sellout_horizon),
     )
 
 

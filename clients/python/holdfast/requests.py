@@ -10,11 +10,13 @@ from uuid import uuid4
 
 from google.protobuf.duration_pb2 import Duration
 
+from holdfast.changes import OnGap
 from holdfast.errors import InvalidArgument
 from holdfast.model import Context, Line, Lines, Seconds, Violation
 from holdfast.v1 import stock_pb2 as pb
 from holdfast.v1 import types_pb2 as types
 
+_ON_GAPS = {choice: pb.OnGap.Value(f"ON_GAP_{choice}") for choice in OnGap}
 INT64_MAX = 2**63 - 1
 INTERVAL_MAX_S = 315_576_000_000  # 10,000 years: the range of google.protobuf.Duration
 
@@ -56,6 +58,23 @@ def context_message(value: Context | None) -> types.Context | None:
     return types.Context(**value._asdict()) if value else None
 
 
+def lines_of(lines: Lines) -> tuple[Line, ...]:
+    """Return lines, however they were given.  Raises TypeError, naming the line."""
+    given = [lines] if isinstance(lines, str | Line) else lines
+    return tuple(_line(index, line) for index, line in enumerate(given))
+
+
+def _line(index: int, line: Any) -> Line:
+    try:
+        return Line(line) if isinstance(line, str) else Line(*line)
+    except TypeError:
+        raise _no_line(index, line) from None
+
+
+def _no_line(index: int, line: Any) -> TypeError:
+    return TypeError(f"lines[{index}] must be a Line, (sku, quantity) or a SKU, not {line!r}")
+
+
 def line_messages(lines: Lines) -> list[types.Line]:
     """Return lines as messages.  Raises TypeError or InvalidArgument, naming the line."""
     given = [lines] if isinstance(lines, str | Line) else lines
@@ -63,15 +82,13 @@ def line_messages(lines: Lines) -> list[types.Line]:
 
 
 def _line_message(index: int, line: Any) -> types.Line:
-    parts = (line,) if isinstance(line, str) else line
+    sku, quantity, location = _line(index, line)
     try:
-        sku, quantity, location = Line(*parts)
         return types.Line(
             sku=sku, quantity=units(f"lines[{index}].quantity", quantity), location=location
         )
     except TypeError:
-        expected = "a Line, (sku, quantity) or a SKU"
-        raise TypeError(f"lines[{index}] must be {expected}, not {line!r}") from None
+        raise _no_line(index, line) from None
 
 
 def reserve_request(  # noqa: PLR0913  # one parameter for each of ReserveOptions
@@ -140,6 +157,27 @@ def get_stock_request(skus: str | Iterable[str], context: Context | None) -> pb.
     """Return the request of a GetStock; one SKU may be given as itself."""
     wanted = [skus] if isinstance(skus, str) else skus
     return pb.GetStockRequest(skus=wanted, context=context_message(context))
+
+
+def watch_request(
+    skus: str | Iterable[str],
+    *,
+    resume_token: str = "",
+    on_gap: OnGap | str = OnGap.RESYNC,
+    min_interval: Seconds | None = None,
+    heartbeat: Seconds | None = None,
+) -> pb.WatchRequest:
+    """Return the request of a Watch; one SKU may be given as itself, none means all."""
+    request = pb.WatchRequest(
+        skus=[skus] if isinstance(skus, str) else skus,
+        resume_token=resume_token,
+        on_gap=_ON_GAPS[OnGap(on_gap)],
+        min_interval=duration("min_interval", min_interval),
+        heartbeat=duration("heartbeat", heartbeat),
+    )
+    if request.HasField("heartbeat") and request.heartbeat.ToNanoseconds() <= 0:
+        raise _bad("heartbeat", f"must be more than 0 s, not {heartbeat}")
+    return request
 
 
 def key_of(request: Any) -> str:

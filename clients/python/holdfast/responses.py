@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from holdfast.changes import ServerLoad
 from holdfast.errors import Refused, leaves
 from holdfast.model import (
     Advice,
@@ -35,6 +36,7 @@ from holdfast.v1 import types_pb2 as types
 E = TypeVar("E", bound=StrEnum)
 
 NO_CONTEXT = Context()
+LOAD_KEY = "holdfast-load"
 
 
 def numbered(kind: type[E], proto: Any, prefix: str) -> Mapping[int, E]:
@@ -47,6 +49,8 @@ _ENDED_REASONS = numbered(EndedReason, types.EndedReason, "ENDED_REASON")
 _PRESSURES = numbered(Pressure, types.Pressure, "PRESSURE")
 _ADVICE = numbered(Advice, types.Advice, "ADVICE")
 _SOURCES = numbered(Source, types.Source, "SOURCE")
+_LOADS = numbered(ServerLoad, pb.ServerLoad, "SERVER_LOAD")
+_LOADS_IN_TRAILERS: Mapping[str | bytes, ServerLoad] = {load.lower(): load for load in ServerLoad}
 _REFUSALS: Mapping[int, type[Refused]] = {
     types.RefusalReason.Value(f"REFUSAL_REASON_{refusal.reason}"): refusal
     for refusal in leaves(Refused)
@@ -190,3 +194,17 @@ def stock_of(message: pb.GetStockResponse) -> Stock:
         seconds_of(message.staleness),
         message.query_id,
     )
+
+
+def load_of(message: pb.ServerPressure) -> ServerLoad:
+    """Return what a server asks of its clients; nothing said is nothing asked."""
+    load = _LOADS.get(message.load, ServerLoad.NORMAL)
+    return ServerLoad.NORMAL if load is ServerLoad.UNSPECIFIED else load
+
+
+def load_in(trailers: Iterable[tuple[str, str | bytes]] | None) -> ServerLoad:
+    """Return what the trailing metadata of a unary call say of the server's load."""
+    for key, value in trailers or ():
+        if key == LOAD_KEY:
+            return _LOADS_IN_TRAILERS.get(value, ServerLoad.NORMAL)
+    return ServerLoad.NORMAL

@@ -14,6 +14,7 @@ from typing import Any
 
 SERVICES = ("StockService", "InventoryService", "LedgerService")
 JITTER = 0.2
+EXPONENT_MAX = 32  # far past any limit, and no float overflows
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,14 @@ class RetryPolicy:
         """Return how long to wait after so many attempts."""
         delay = min(self.backoff_min * self.multiplier ** (attempts - 1), self.backoff_max)
         return delay * random.uniform(1 - JITTER, 1 + JITTER)
+
+    def full_jitter(self, attempts: int) -> float:
+        """Return how long to wait before opening a stream anew: anything up to the backoff.
+
+        However many attempts there were; those whom one failure cut off do not come back as one.
+        """
+        grown = self.backoff_min * self.multiplier ** min(attempts - 1, EXPONENT_MAX)
+        return random.uniform(0, min(grown, self.backoff_max))
 
 
 RETRY = RetryPolicy()
@@ -63,8 +72,9 @@ class RetryThrottle:
 
 
 def service_config(policy: RetryPolicy) -> str:
-    """Return a policy as gRPC wants it; streams of the Pipeline repeat by themselves."""
-    pipeline = {"service": "holdfast.v1.StockService", "method": "Pipeline"}
+    """Return a policy as gRPC wants it; a Pipeline and a Watch see to that themselves."""
+    stock = "holdfast.v1.StockService"
+    streams = [{"service": stock, "method": method} for method in ("Pipeline", "Watch")]
     repeated: dict[str, Any] = {
         "name": [{"service": f"holdfast.v1.{service}"} for service in SERVICES],
         "retryPolicy": {
@@ -77,5 +87,5 @@ def service_config(policy: RetryPolicy) -> str:
     }
     throttling = {"maxTokens": policy.tokens_max, "tokenRatio": policy.token_ratio}
     return json.dumps(
-        {"methodConfig": [{"name": [pipeline]}, repeated], "retryThrottling": throttling}
+        {"methodConfig": [{"name": streams}, repeated], "retryThrottling": throttling}
     )

@@ -13,6 +13,7 @@ _COMMANDS = {
     "import": "importing",
     "items": "stock",
     "stock": "stock",
+    "watch": "watching",
     "reserve": "reservations",
     "commit": "reservations",
     "release": "reservations",

@@ -20,6 +20,8 @@ SECONDS_MAX = 3_600.0
 ROWS = (
     ("sessions", "sessions"),
     ("went away, all sold out", "went_away"),
+    ("slowed down as advised", "slowed_down"),
+    ("took another item as advised", "took_another"),
     ("refused, sold out", "sold_out"),
     ("holds", "holds"),
     ("orders", "orders"),

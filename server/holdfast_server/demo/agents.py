@@ -10,17 +10,21 @@ from random import Random
 
 from holdfast import (
     AsyncClient,
+    Attempt,
     Context,
     HoldfastError,
     Line,
     OutOfStock,
+    Pacing,
+    Plan,
     Pressure,
     Reservation,
     ReservationExpired,
+    StockLevel,
 )
 from holdfast.v1 import ledger_pb2
 from holdfast_server.catalogue import CatalogueItem
-from holdfast_server.demo.tally import Tally
+from holdfast_server.demo.tally import PACED_S, Tally
 
 HOT_SKU = "CON-LCH-AUR"  # of the sample catalogue: what everybody wants today
 SCARCE_UNITS = 5
@@ -29,6 +33,8 @@ TTL_S = (1.0, 2.0)
 THINKING_S, PAYING_S = (0.02, 0.2), (0.03, 0.3)
 PATIENCE = 0.5  # share of agents that try although they saw that everything is sold out
 LATE_S = 0.2
+FLEXIBLE = 0.3  # share of agents that take another item when told that this one is scarce
+PACED_S_MAX = 0.3
 
 # How a hold ends, and how often.
 ENDINGS = {"paid": 70, "payment_failed": 12, "changed_mind": 6, "died": 7, "paid_late": 5}
@@ -59,6 +65,26 @@ def _weight(item: CatalogueItem) -> int:
     if item.sku == HOT_SKU:
         return HOT
     return SCARCE if sum(item.stock.values()) <= SCARCE_UNITS else ORDINARY
+
+
+@dataclass(frozen=True)
+class Heeding:
+    """The pacing of the agents' clients: it heeds advice, and counts how often."""
+
+    shop: Shop
+    rng: Random
+
+    def plan(self, attempt: Attempt) -> Plan:
+        """Slow down when told to; take another item now and then when one is scarce."""
+        plan = Pacing(delay_max=PACED_S_MAX, alternative=self._another).plan(attempt)
+        counts = self.shop.tally.counts
+        counts["slowed_down"] += plan.delay > 0
+        counts["took_another"] += plan.lines != attempt.lines
+        PACED_S.set(plan.delay)
+        return plan
+
+    def _another(self, _sku: str, _level: StockLevel) -> str | None:
+        return self.rng.choice(self.shop.skus) if self.rng.random() < FLEXIBLE else None
 
 
 @dataclass

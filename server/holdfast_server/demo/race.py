@@ -19,7 +19,7 @@ from holdfast_server.catalogue import Catalogue
 from holdfast_server.checks import Verdict, check_server
 from holdfast_server.checks.verdict import VIOLATIONS_MAX
 from holdfast_server.config import ServerConfig
-from holdfast_server.demo.agents import TTL_S, Agent, Shop
+from holdfast_server.demo.agents import TTL_S, Agent, Heeding, Shop
 from holdfast_server.demo.tally import Tally
 
 CLIENTS = 4
@@ -73,6 +73,8 @@ async def run(race: Race, screen: Screen) -> Result:
         await _import(observer, parsed, screen)
         tally = Tally()
         shop = Shop.of(list(parsed.items.values()), tally)
+        for client in clients:
+            client.pacing = Heeding(shop, Random(f"{race.seed}/pacing"))
         screen.note(f"{race.agents} agents shop for {race.seconds:g} s, on {CLIENTS} clients")
         await _shop(race, shop, clients, _followed(screen, race, tally, observer))
         shopping_s = time.perf_counter() - tally.started

@@ -6,6 +6,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Awaitable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -13,6 +14,9 @@ from holdfast import Reservation
 from holdfast_server.checks import Acknowledged
 
 T = TypeVar("T")
+
+# How long pacing made the call of this task wait: that is advice heeded, and no latency.
+PACED_S: ContextVar[float] = ContextVar("paced_s", default=0.0)
 
 RECENT = 5_000  # calls whose latencies the live view shows
 
@@ -28,11 +32,12 @@ class Tally:
 
     async def timed(self, call: Awaitable[T]) -> T:
         """Await a call and keep how long it took, however it ended."""
+        PACED_S.set(0.0)
         start = time.perf_counter()
         try:
             return await call
         finally:
-            self.seconds.append(time.perf_counter() - start)
+            self.seconds.append(max(time.perf_counter() - start - PACED_S.get(), 0.0))
 
     def told(self, kind: int, reservation: Reservation) -> None:
         """Remember an answer, to be looked for in the ledger."""

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar, Unpack
 
 import grpc
 
+from holdfast.changes import ServerLoad
 from holdfast.channel import ClientOptions, Connection, Metadata
 from holdfast.errors import ClientClosed, Unreachable
+from holdfast.levels import KnownLevels, LevelView
 from holdfast.requests import key_of
+from holdfast.responses import load_in
 from holdfast.status import error_of, status_of
 from holdfast.v1.inventory_pb2_grpc import InventoryServiceStub
 from holdfast.v1.ledger_pb2_grpc import LedgerServiceStub
@@ -41,6 +44,17 @@ class AsyncCalls:
         self._channel: grpc.aio.Channel | None = None
         self._stubs: AsyncStubs | None = None
         self._is_closed = False
+        self._known = KnownLevels()
+
+    @property
+    def levels(self) -> LevelView:
+        """The newest levels that answers and watches have told, to read without a call."""
+        return self._known.view
+
+    @property
+    def server_load(self) -> ServerLoad:
+        """How loaded the server is, as far as it has said so in the last 10 s."""
+        return self._known.load
 
     @property
     def target(self) -> str:
@@ -114,8 +128,12 @@ class AsyncCalls:
         """Make one call.  Raises the HoldfastError it ended with."""
         seconds = self._seconds(timeout)
         try:
-            return await method(request, timeout=seconds, metadata=self.metadata)
+            call = method(request, timeout=seconds, metadata=self.metadata)
+            answer = await call
+            self._known.note_load(load_in(await call.trailing_metadata()))
+            return answer
         except grpc.aio.AioRpcError as error:
+            self._known.note_load(load_in(error.trailing_metadata()))
             raise error_of(status_of(error), key_of(request)) from error
         except asyncio.CancelledError:
             task = asyncio.current_task()

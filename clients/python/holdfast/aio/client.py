@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Unpack
+from weakref import WeakSet
 
 import grpc
 
@@ -13,8 +15,10 @@ from holdfast.aio.coalescing import Coalescer, GoAlone
 from holdfast.aio.hold import AsyncHold
 from holdfast.aio.inventory import AsyncInventory
 from holdfast.aio.ledger import AsyncLedger
+from holdfast.aio.watch import AsyncWatch, WatchReader
+from holdfast.changes import WatchOptions
 from holdfast.channel import ClientOptions
-from holdfast.errors import HoldfastError
+from holdfast.errors import ClientClosed, HoldfastError, Refused
 from holdfast.model import (
     CommitOptions,
     Committed,
@@ -28,7 +32,9 @@ from holdfast.model import (
     Seconds,
     Stock,
 )
+from holdfast.pacing import Pacer, PacingPolicy
 from holdfast.v1 import stock_pb2 as pb
+from holdfast.watching import Following
 
 
 class AsyncClient(AsyncInventory, AsyncLedger):
@@ -43,37 +49,66 @@ class AsyncClient(AsyncInventory, AsyncLedger):
     the server is away for a moment.  Concurrent calls share frames of one stream, unless
     `coalesce` is false.  A client belongs to the event loop of its first call, and to one process.
 
+    `pacing` makes reserves heed the advice of the server, such as `Pacing()`; it may be set later.
+
     Each call raises the HoldfastError that its answer stands for, and DeadlineExceeded,
     Unreachable or ClientClosed without an answer; besides these, what its docstring names.
     """
 
     def __init__(
-        self, target: str = "", *, coalesce: bool = True, **options: Unpack[ClientOptions]
+        self,
+        target: str = "",
+        *,
+        coalesce: bool = True,
+        pacing: PacingPolicy | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__(target, **options)
+        self.pacing = pacing
+        self._pacer = Pacer(self._known)
         self._coalesce = coalesce
         self._coalescer: Coalescer | None = None
+        self._readers: WeakSet[WatchReader] = WeakSet()
 
     async def aclose(self) -> None:
         """Wait a little for the answers to calls that share a stream, then close."""
+        for reader in list(self._readers):
+            await reader.aclose(ClientClosed("the client was closed"))
         if self._coalescer is not None:
             await self._coalescer.aclose()
         await super().aclose()
 
     async def reserve(
-        self, lines: Lines, *, timeout: float | None = None, **options: Unpack[ReserveOptions]
+        self,
+        lines: Lines,
+        *,
+        timeout: float | None = None,
+        urgent: bool = False,
+        **options: Unpack[ReserveOptions],
     ) -> Reserved:
         """Hold units for a while, all lines or none.
 
-        Atomic, and idempotent by `reservation_id`.
+        Atomic, and idempotent by `reservation_id`.  With `urgent` the client's pacing does not
+        delay it.
 
         Raises OutOfStock, StockChanged, ChannelQuotaExceeded, HoldBudgetExceeded, UnknownSku,
         InvalidArgument, ReservationIdReused; and for `replaces` UnknownReservation, NotOwner,
         ReservationCommitted, ReservationSuperseded.
         """
+        if self.pacing is not None:
+            plan = self._pacer.plan(self.pacing, lines, options, urgent=urgent)
+            timeout = self._seconds(timeout)
+            delay = min(plan.delay, timeout / 2)
+            if delay > 0:
+                await asyncio.sleep(delay)
+            lines, timeout = plan.lines, timeout - delay
         request = requests.reserve_request(lines, **options)
         answer = await self._decide(self.stubs.stock.Reserve, "reserve", request, timeout)
-        return responses.reserved_of(answer, request.reservation_id)
+        try:
+            return self._known.learn(responses.reserved_of, answer, request.reservation_id)
+        except Refused:
+            self._pacer.forget(request.reservation_id)
+            raise
 
     async def commit(
         self,
@@ -92,7 +127,7 @@ class AsyncClient(AsyncInventory, AsyncLedger):
         """
         request = requests.commit_request(reservation_id, lines, **options)
         answer = await self._decide(self.stubs.stock.Commit, "commit", request, timeout)
-        return responses.committed_of(answer, reservation_id)
+        return self._known.learn(responses.committed_of, answer, reservation_id)
 
     async def release(
         self,
@@ -111,7 +146,7 @@ class AsyncClient(AsyncInventory, AsyncLedger):
         """
         request = requests.release_request(reservation_id, lines, context)
         answer = await self._decide(self.stubs.stock.Release, "release", request, timeout)
-        return responses.released_of(answer)
+        return self._known.learn(responses.released_of, answer)
 
     async def extend(
         self,
@@ -152,10 +187,15 @@ class AsyncClient(AsyncInventory, AsyncLedger):
         """
         request = requests.get_stock_request(skus, context)
         answer = await self._decide(self.stubs.stock.GetStock, "get_stock", request, timeout)
-        return responses.stock_of(answer)
+        return self._known.learn(responses.stock_of, answer)
 
     def hold(
-        self, lines: Lines, *, timeout: float | None = None, **options: Unpack[ReserveOptions]
+        self,
+        lines: Lines,
+        *,
+        timeout: float | None = None,
+        urgent: bool = False,
+        **options: Unpack[ReserveOptions],
     ) -> AsyncHold:
         """Return a block that holds units while it runs.
 
@@ -163,7 +203,35 @@ class AsyncClient(AsyncInventory, AsyncLedger):
         block ends or its lifetime is used up, so `ttl` is how long the units stay held when this
         process dies.  However the block is left, units that were not committed are given back.
         """
-        return AsyncHold(self, lines, timeout, options)
+        return AsyncHold(self, lines, timeout, options, urgent=urgent)
+
+    def watch(
+        self,
+        skus: str | Iterable[str] = (),
+        *,
+        resume_token: str = "",
+        **options: Unpack[WatchOptions],
+    ) -> AsyncWatch:
+        """Follow the levels of some items, or of all.
+
+        Yields StockChanges, and where there is anything else to know a Lagging, Resumed or
+        Resynced.  It proves by their chain that no message is missing, and goes on by itself after
+        every failure, for as long as it is not closed; it has no deadline.  Whoever reads slowly
+        gets merged changes.  `resume_token` is that of an earlier watch of the same SKUs.
+
+        Iterating raises what no further attempt would change: InvalidArgument, Unauthenticated,
+        NotOwner, Unimplemented, ResumeTokenExpired with on_gap FAIL; and ClientClosed.
+        """
+        request = requests.watch_request(skus, resume_token=resume_token, **options)
+        following = Following(request, self._known, self._connection.policy)
+        reader = WatchReader(
+            following,
+            self._known,
+            lambda opening: self.stubs.stock.Watch(opening, metadata=self.metadata),
+            self._connection.connect_timeout,
+        )
+        self._readers.add(reader)
+        return AsyncWatch(reader)
 
     async def _decide(
         self,
@@ -178,7 +246,9 @@ class AsyncClient(AsyncInventory, AsyncLedger):
         if self._coalescer is None:
             open_stream = self.stubs.stock.Pipeline
             self._coalescer = Coalescer(
-                lambda: open_stream(metadata=self.metadata), self._connection.policy
+                lambda: open_stream(metadata=self.metadata),
+                self._connection.policy,
+                self._known.note_load,
             )
         try:
             answer: Response = await self._coalescer.execute(kind, request, self._seconds(timeout))

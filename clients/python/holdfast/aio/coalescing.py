@@ -16,7 +16,9 @@ from typing import Any
 import grpc
 from google.rpc.status_pb2 import Status
 
+from holdfast.changes import ServerLoad
 from holdfast.errors import ClientClosed, DeadlineExceeded
+from holdfast.responses import load_of
 from holdfast.retry import RetryPolicy, RetryThrottle
 from holdfast.status import error_of, status_of
 from holdfast.v1 import stock_pb2 as pb
@@ -81,8 +83,14 @@ class Coalescer:
     Its task starts with the first operation and ends in `aclose`.
     """
 
-    def __init__(self, open_stream: Callable[[], Stream], policy: RetryPolicy) -> None:
+    def __init__(
+        self,
+        open_stream: Callable[[], Stream],
+        policy: RetryPolicy,
+        note_load: Callable[[ServerLoad], None] = lambda _load: None,
+    ) -> None:
         self._open_stream = open_stream
+        self._note_load = note_load
         self._policy = policy
         self._throttle = RetryThrottle(policy)
         self._waiting: deque[_Operation] = deque()
@@ -224,6 +232,7 @@ class Coalescer:
         return [operation.message for operation in taken]
 
     def _settle_all(self, response: pb.PipelineResponse) -> None:
+        self._note_load(load_of(response.server_pressure))
         # A frame counts as one call: what was put off together goes again together.
         if any(result.error.code == UNAVAILABLE for result in response.results):
             self._throttle.failed()

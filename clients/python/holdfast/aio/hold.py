@@ -27,9 +27,15 @@ class AsyncHold(HeldUnits):
     """
 
     def __init__(
-        self, client: AsyncClient, lines: Lines, timeout: float | None, options: ReserveOptions
+        self,
+        client: AsyncClient,
+        lines: Lines,
+        timeout: float | None,
+        options: ReserveOptions,
+        *,
+        urgent: bool = False,
     ) -> None:
-        super().__init__(lines, timeout, options)
+        super().__init__(lines, timeout, options, urgent=urgent)
         self._client = client
         self._extending: asyncio.Task[None] | None = None
 
@@ -54,7 +60,9 @@ class AsyncHold(HeldUnits):
     async def __aenter__(self) -> Self:
         try:
             self._begin(
-                await self._client.reserve(self._lines, timeout=self._timeout, **self._options)
+                await self._client.reserve(
+                    self._lines, timeout=self._timeout, urgent=self._urgent, **self._options
+                )
             )
         except (asyncio.CancelledError, *IN_DOUBT):
             await self._give_back()

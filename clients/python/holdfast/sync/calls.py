@@ -8,9 +8,12 @@ from typing import NamedTuple, Self, TypeVar, Unpack, cast
 
 import grpc
 
+from holdfast.changes import ServerLoad
 from holdfast.channel import ClientOptions, Connection, Metadata
 from holdfast.errors import ClientClosed, HoldfastError, Unreachable
+from holdfast.levels import KnownLevels, LevelView
 from holdfast.requests import key_of
+from holdfast.responses import load_in
 from holdfast.status import EndedCall, error_of, status_of
 from holdfast.v1.inventory_pb2_grpc import InventoryServiceStub
 from holdfast.v1.ledger_pb2_grpc import LedgerServiceStub
@@ -37,6 +40,17 @@ class Calls:
         self._channel: grpc.Channel | None = None
         self._stubs: Stubs | None = None
         self._is_closed = False
+        self._known = KnownLevels()
+
+    @property
+    def levels(self) -> LevelView:
+        """The newest levels that answers and watches have told, to read without a call."""
+        return self._known.view
+
+    @property
+    def server_load(self) -> ServerLoad:
+        """How loaded the server is, as far as it has said so in the last 10 s."""
+        return self._known.load
 
     @property
     def target(self) -> str:
@@ -114,8 +128,11 @@ class Calls:
         """Make one call.  Raises the HoldfastError it ended with."""
         seconds = self._connection.timeout if timeout is None else timeout
         try:
-            return method(request, timeout=seconds, metadata=self.metadata)
+            answer, call = method.with_call(request, timeout=seconds, metadata=self.metadata)
+            self._known.note_load(load_in(call.trailing_metadata()))
+            return answer
         except grpc.RpcError as error:
+            self._known.note_load(load_in(cast(EndedCall, error).trailing_metadata()))
             raise self._error_of(error, key_of(request)) from error
         except ValueError:  # how gRPC says that another thread has just closed the channel
             if self._is_closed:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from threading import Event
 from typing import Unpack
+from weakref import WeakSet
 
 from holdfast import requests, responses
+from holdfast.changes import WatchOptions
+from holdfast.channel import ClientOptions
+from holdfast.errors import ClientClosed, Refused
 from holdfast.model import (
     CommitOptions,
     Committed,
@@ -19,10 +24,13 @@ from holdfast.model import (
     Seconds,
     Stock,
 )
+from holdfast.pacing import Pacer, PacingPolicy
 from holdfast.sync.hold import Hold
 from holdfast.sync.inventory import Inventory
 from holdfast.sync.ledger import Ledger
+from holdfast.sync.watch import Watch
 from holdfast.v1 import stock_pb2 as pb
+from holdfast.watching import Following
 
 
 class Client(Inventory, Ledger):
@@ -36,24 +44,65 @@ class Client(Inventory, Ledger):
     Every call has a deadline, carries an id before it is first sent, and is repeated with it when
     the server is away for a moment.  A client belongs to one process.
 
+    `pacing` makes reserves heed the advice of the server, such as `Pacing()`; it may be set later.
+
     Each call raises the HoldfastError that its answer stands for, and DeadlineExceeded,
     Unreachable or ClientClosed without an answer; besides these, what its docstring names.
     """
 
+    def __init__(
+        self,
+        target: str = "",
+        *,
+        pacing: PacingPolicy | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        super().__init__(target, **options)
+        self.pacing = pacing
+        self._pacer = Pacer(self._known)
+        self._closing = Event()
+        self._watches: WeakSet[Watch] = WeakSet()
+
+    def close(self) -> None:
+        """Close the connection; calls that wait raise ClientClosed."""
+        self._closing.set()
+        with self._opening:
+            watches = list(self._watches)
+        for watch in watches:
+            watch.close(ClientClosed("the client was closed"))
+        super().close()
+
     def reserve(
-        self, lines: Lines, *, timeout: float | None = None, **options: Unpack[ReserveOptions]
+        self,
+        lines: Lines,
+        *,
+        timeout: float | None = None,
+        urgent: bool = False,
+        **options: Unpack[ReserveOptions],
     ) -> Reserved:
         """Hold units for a while, all lines or none.
 
-        Atomic, and idempotent by `reservation_id`.
+        Atomic, and idempotent by `reservation_id`.  With `urgent` the client's pacing does not
+        delay it.
 
         Raises OutOfStock, StockChanged, ChannelQuotaExceeded, HoldBudgetExceeded, UnknownSku,
         InvalidArgument, ReservationIdReused; and for `replaces` UnknownReservation, NotOwner,
         ReservationCommitted, ReservationSuperseded.
         """
+        if self.pacing is not None:
+            plan = self._pacer.plan(self.pacing, lines, options, urgent=urgent)
+            timeout = self._connection.timeout if timeout is None else timeout
+            delay = min(plan.delay, timeout / 2)
+            if delay > 0:
+                self._closing.wait(delay)
+            lines, timeout = plan.lines, timeout - delay
         request = requests.reserve_request(lines, **options)
         answer = self._call(self.stubs.stock.Reserve, request, timeout)
-        return responses.reserved_of(answer, request.reservation_id)
+        try:
+            return self._known.learn(responses.reserved_of, answer, request.reservation_id)
+        except Refused:
+            self._pacer.forget(request.reservation_id)
+            raise
 
     def commit(
         self,
@@ -72,7 +121,7 @@ class Client(Inventory, Ledger):
         """
         request = requests.commit_request(reservation_id, lines, **options)
         answer = self._call(self.stubs.stock.Commit, request, timeout)
-        return responses.committed_of(answer, reservation_id)
+        return self._known.learn(responses.committed_of, answer, reservation_id)
 
     def release(
         self,
@@ -91,7 +140,7 @@ class Client(Inventory, Ledger):
         """
         request = requests.release_request(reservation_id, lines, context)
         answer = self._call(self.stubs.stock.Release, request, timeout)
-        return responses.released_of(answer)
+        return self._known.learn(responses.released_of, answer)
 
     def extend(
         self,
@@ -130,10 +179,15 @@ class Client(Inventory, Ledger):
         """
         request = requests.get_stock_request(skus, context)
         answer = self._call(self.stubs.stock.GetStock, request, timeout)
-        return responses.stock_of(answer)
+        return self._known.learn(responses.stock_of, answer)
 
     def hold(
-        self, lines: Lines, *, timeout: float | None = None, **options: Unpack[ReserveOptions]
+        self,
+        lines: Lines,
+        *,
+        timeout: float | None = None,
+        urgent: bool = False,
+        **options: Unpack[ReserveOptions],
     ) -> Hold:
         """Return a block that holds units while it runs.
 
@@ -141,4 +195,32 @@ class Client(Inventory, Ledger):
         block ends or its lifetime is used up, so `ttl` is how long the units stay held when this
         process dies.  However the block is left, units that were not committed are given back.
         """
-        return Hold(self, lines, timeout, options)
+        return Hold(self, lines, timeout, options, urgent=urgent)
+
+    def watch(
+        self,
+        skus: str | Iterable[str] = (),
+        *,
+        resume_token: str = "",
+        **options: Unpack[WatchOptions],
+    ) -> Watch:
+        """Follow the levels of some items, or of all.
+
+        Yields StockChanges, and where there is anything else to know a Lagging, Resumed or
+        Resynced.  It proves by their chain that no message is missing, and goes on by itself after
+        every failure, for as long as it is not closed; it has no deadline.  Whoever reads slowly
+        gets merged changes.  `resume_token` is that of an earlier watch of the same SKUs.
+
+        Iterating raises what no further attempt would change: InvalidArgument, Unauthenticated,
+        NotOwner, Unimplemented, ResumeTokenExpired with on_gap FAIL; and ClientClosed.
+        """
+        request = requests.watch_request(skus, resume_token=resume_token, **options)
+        watch = Watch(
+            Following(request, self._known, self._connection.policy),
+            self._known,
+            lambda opening: self.stubs.stock.Watch(opening, metadata=self.metadata),
+            self._connection.connect_timeout,
+        )
+        with self._opening:
+            self._watches.add(watch)
+        return watch

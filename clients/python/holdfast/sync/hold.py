@@ -27,9 +27,15 @@ class Hold(HeldUnits):
     """
 
     def __init__(
-        self, client: Client, lines: Lines, timeout: float | None, options: ReserveOptions
+        self,
+        client: Client,
+        lines: Lines,
+        timeout: float | None,
+        options: ReserveOptions,
+        *,
+        urgent: bool = False,
     ) -> None:
-        super().__init__(lines, timeout, options)
+        super().__init__(lines, timeout, options, urgent=urgent)
         self._client = client
         self._stopping = threading.Event()
         self._extending = threading.Thread(target=self._extend, name="holdfast-hold", daemon=True)
@@ -50,7 +56,11 @@ class Hold(HeldUnits):
 
     def __enter__(self) -> Self:
         try:
-            self._begin(self._client.reserve(self._lines, timeout=self._timeout, **self._options))
+            self._begin(
+                self._client.reserve(
+                    self._lines, timeout=self._timeout, urgent=self._urgent, **self._options
+                )
+            )
         except IN_DOUBT:
             self._give_back()
             raise
