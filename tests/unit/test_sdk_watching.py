@@ -184,11 +184,19 @@ def test_a_snapshot_that_stops_short_breaks_the_chain() -> None:
             watch.take(message)
 
 
-def test_an_item_twice_in_a_snapshot_breaks_the_chain() -> None:
+def test_a_later_part_of_a_snapshot_may_bring_a_newer_level() -> None:
     watch = following()
     watch.take(snapshot(0, A4))
-    with pytest.raises(ChainBroken, match="A twice in one snapshot"):
-        watch.take(snapshot(5, A4))
+    (told,) = watch.take(snapshot(5, level("A", 1, 5)))
+    assert isinstance(told, StockChanges)
+    assert [(one.available, one.revision) for one in told.levels] == [(1, 5)]
+
+
+def test_a_later_part_of_a_snapshot_with_an_older_level_breaks_the_chain() -> None:
+    watch = following()
+    watch.take(snapshot(0, A4))
+    with pytest.raises(ChainBroken, match="A back from 4 to 3"):
+        watch.take(snapshot(5, level("A", 3, 3)))
 
 
 def test_a_server_may_end_within_a_snapshot() -> None:

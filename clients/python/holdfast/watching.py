@@ -168,8 +168,6 @@ class Following:
             if self._wanted and level.sku not in self._wanted:
                 raise ChainBroken(f"{level.sku} is not watched")
             known = before.get(level.sku) if before else None
-            if known and message.kind == _SNAPSHOT:
-                raise ChainBroken(f"{level.sku} twice in one snapshot")
             if known and level.revision < known[0].revision:
                 raise ChainBroken(f"{level.sku} back from {known[0].revision} to {level.revision}")
             seen[level.sku] = (level, now)

@@ -56,7 +56,8 @@ class _WatchKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WatchKind.V
     """Never sent."""
     WATCH_KIND_SNAPSHOT: _WatchKind.ValueType  # 1
     """Levels of all watched items, or a part of them. It starts the chain anew: from_sequence is 0, and so is
-    through_sequence up to the last part. Forget the levels seen before it.
+    through_sequence up to the last part. Forget the levels seen before it. A part may bring a newer level of an item
+    that was in an earlier one.
     """
     WATCH_KIND_CHANGES: _WatchKind.ValueType  # 2
     """Levels of the watched items that changed, or a part of them: only the last part moves through_sequence. Where
@@ -74,7 +75,8 @@ WATCH_KIND_UNSPECIFIED: WatchKind.ValueType  # 0
 """Never sent."""
 WATCH_KIND_SNAPSHOT: WatchKind.ValueType  # 1
 """Levels of all watched items, or a part of them. It starts the chain anew: from_sequence is 0, and so is
-through_sequence up to the last part. Forget the levels seen before it.
+through_sequence up to the last part. Forget the levels seen before it. A part may bring a newer level of an item
+that was in an earlier one.
 """
 WATCH_KIND_CHANGES: WatchKind.ValueType  # 2
 """Levels of the watched items that changed, or a part of them: only the last part moves through_sequence. Where
