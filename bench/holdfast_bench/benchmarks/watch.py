@@ -13,6 +13,8 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from subprocess import PIPE
 from typing import Any
@@ -68,6 +70,21 @@ async def _audience(target: str, number: int, *watch: str) -> AsyncIterator[_Aud
         await asyncio.sleep(SETTLE_S)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A server with a cell of its own, on which everything is on sale."""
+
+    server: Server
+    cell: Cell
+
+
+@asynccontextmanager
+async def _place(address: StoreAddress, number: int) -> AsyncIterator[_Place]:
+    async with opened(address, number) as cell, served(address.url, number) as server:
+        await cell.put_on_sale([*catalogue(SKUS), WATCHED])
+        yield _Place(server, cell)
+
+
 def _fanout(server: Server, *watch: str) -> Measurement:
     """Return the measurement of messages a second, one change at a time to all."""
 
@@ -80,26 +97,44 @@ def _fanout(server: Server, *watch: str) -> Measurement:
     return measure
 
 
-def _reserve(server: Server, cell: Cell, plan: Plan, kind: str) -> dict[str, Measurement]:
-    """Return the measurements of a kind of call, without watches and with some."""
-
-    async def alone() -> float:
-        rate, _done = await called(kind, server.target, plan.seconds)
-        await cell.forget()
-        return rate
+def _reserve(kind: str, place: _Place, plan: Plan) -> dict[str, Measurement]:
+    """Return the measurements of a kind of call: beside watches that are idle, or stalled."""
 
     async def beside(number: int, command: str, sku: str) -> float:
-        async with _audience(server.target, number, sku, HEARTBEAT_S) as audience:
+        async with _audience(place.server.target, number, sku, HEARTBEAT_S) as audience:
             await audience.ask(command)
             if command == "stall":  # they take what fits into their windows first
-                await called(kind, server.target, STALLING_S)
-            return await alone()
+                await called(kind, place.server.target, STALLING_S)
+            return await _alone(kind, place, plan)
 
     return {
-        "none": alone,
         "idle": lambda: beside(WATCHES, "open", WATCHED),
         "stalled": lambda: beside(STALLED, "stall", ""),
     }
+
+
+async def _alone(kind: str, place: _Place, plan: Plan) -> float:
+    rate, _done = await called(kind, place.server.target, plan.seconds)
+    await place.cell.forget()
+    return rate
+
+
+async def _beside_watches(plan: Plan, address: StoreAddress) -> list[Row]:
+    """Measure calls on a server with watches, and on one that never had any."""
+    rows = []
+    async with _place(address, CELL) as quiet, _place(address, CELL + 1) as watched:
+        for kind, title in (("reserve", "unary Reserve"), ("pipeline", "Pipeline")):
+            alone = partial(_alone, kind, quiet, plan)
+            found = await take_turns({"none": alone, **_reserve(kind, watched, plan)}, plan)
+            rows += [
+                Row(f"{title}, {audience}", address.name, "op/s", found[name], found["none"],
+                    "none", RESERVE_OWED)
+                for name, audience in (
+                    ("idle", f"{WATCHES:,} idle watchers"),
+                    ("stalled", f"{STALLED} stalled watchers"),
+                )
+            ]  # fmt: skip
+    return rows
 
 
 async def _idle_kib(what: str, *watch: str) -> Series:
@@ -131,34 +166,23 @@ async def _delays(server: Server, store: str) -> list[Row]:
     return rows
 
 
+async def _memory(address: StoreAddress) -> Row:
+    bare_kib = await _idle_kib("fanout")
+    watch_kib = await _idle_kib(address.url, WATCHED, HEARTBEAT_S)
+    over = Series((max(watch_kib.median - bare_kib.median, 0.01),))
+    taken = f"taken beyond a bare stream's {bare_kib.median:.1f}"
+    allowed = Series((float(IDLE_KIB_MAX),))
+    return Row("memory an idle watcher may take", address.name, "KiB", allowed, over, taken, 1)
+
+
 async def run(plan: Plan, address: StoreAddress) -> list[Row]:
     """Measure fan-out, the price of watches to others, memory and delays."""
-    name = address.name
-    async with opened(address, CELL) as cell:
-        await cell.put_on_sale([*catalogue(SKUS), WATCHED])
-        async with served("fanout") as bare, served(address.url) as server:
-            contestants = {"holdfast": _fanout(server, *QUIET_WATCH), "bare": _fanout(bare)}
-            fanout = await take_turns(contestants, plan)
-        rows = [
-            Row(f"fan-out to {WATCHES:,} watchers", name, "msg/s", fanout["holdfast"],
-                fanout["bare"], "bare streams", FANOUT_OWED),
-        ]  # fmt: skip
-        for kind, title in (("reserve", "unary Reserve"), ("pipeline", "Pipeline")):
-            async with served(address.url) as server:
-                found = await take_turns(_reserve(server, cell, plan, kind), plan)
-            rows += [
-                Row(f"{title}, {WATCHES:,} idle watchers", name, "op/s", found["idle"],
-                    found["none"], "none", RESERVE_OWED),
-                Row(f"{title}, {STALLED} stalled watchers", name, "op/s", found["stalled"],
-                    found["none"], "none", RESERVE_OWED),
-            ]  # fmt: skip
-        bare_kib = await _idle_kib("fanout")
-        watch_kib = await _idle_kib(address.url, WATCHED, HEARTBEAT_S)
-        over = Series((max(watch_kib.median - bare_kib.median, 0.01),))
-        rows.append(
-            Row("memory an idle watcher may take", name, "KiB", Series((IDLE_KIB_MAX,)), over,
-                f"taken beyond a bare stream's {bare_kib.median:.1f}", 1)
-        )  # fmt: skip
-        async with served(address.url) as server:
-            rows += await _delays(server, name)
-    return rows
+    async with _place(address, CELL) as place, served("fanout") as bare:
+        server = place.server
+        contestants = {"holdfast": _fanout(server, *QUIET_WATCH), "bare": _fanout(bare)}
+        found = await take_turns(contestants, plan)
+        fanout = Row(f"fan-out to {WATCHES:,} watchers", address.name, "msg/s",
+                     found["holdfast"], found["bare"], "bare streams", FANOUT_OWED)  # fmt: skip
+        delays = await _delays(server, address.name)
+        memory = await _memory(address)
+    return [fanout, *await _beside_watches(plan, address), memory, *delays]
