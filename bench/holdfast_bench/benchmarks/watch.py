@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ SETTLE_S = 1.0  # for the server to part with ten thousand streams
 class _Audience:
     """The process that watches."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
 
     async def ask(self, command: str) -> Any:
@@ -56,18 +57,36 @@ class _Audience:
 
 
 @asynccontextmanager
-async def _audience(target: str, number: int, *watch: str) -> AsyncIterator[_Audience]:
+async def _watching(module: str, target: str, number: int, *watch: str) -> AsyncIterator[Process]:
+    """Run a process that watches."""
     words = (target, str(number), str(min(number, CONNECTIONS)), *watch)
-    command = (sys.executable, "-m", "holdfast_bench.watching", *words)
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=PIPE, stdout=PIPE, limit=LINE_BYTES_MAX
+        sys.executable, "-m", module, *words, stdin=PIPE, stdout=PIPE, limit=LINE_BYTES_MAX
     )
     try:
-        yield _Audience(process)
+        yield process
     finally:
         process.kill()
         await process.wait()
         await asyncio.sleep(SETTLE_S)
+
+
+@asynccontextmanager
+async def _held_open(target: str, number: int, sku: str, how: str) -> AsyncIterator[None]:
+    """Hold watches open whose readers cost this machine next to nothing."""
+    watch = (sku, HEARTBEAT_S, how)
+    async with _watching("holdfast_bench.idling", target, number, *watch) as process:
+        assert process.stdout is not None
+        if not await process.stdout.readline():
+            raise RuntimeError("the watches could not be opened")
+        yield
+
+
+@asynccontextmanager
+async def _audience(target: str, number: int, *watch: str) -> AsyncIterator[_Audience]:
+    """Run the process that tells what arrives."""
+    async with _watching("holdfast_bench.watching", target, number, *watch) as process:
+        yield _Audience(process)
 
 
 @dataclass(frozen=True)
@@ -100,16 +119,15 @@ def _fanout(server: Server, *watch: str) -> Measurement:
 def _reserve(kind: str, place: _Place, plan: Plan) -> dict[str, Measurement]:
     """Return the measurements of a kind of call: beside watches that are idle, or stalled."""
 
-    async def beside(number: int, command: str, sku: str) -> float:
-        async with _audience(place.server.target, number, sku, HEARTBEAT_S) as audience:
-            await audience.ask(command)
-            if command == "stall":  # they take what fits into their windows first
+    async def beside(number: int, sku: str, how: str) -> float:
+        async with _held_open(place.server.target, number, sku, how):
+            if how == "stall":  # they take what fits into their windows first
                 await called(kind, place.server.target, STALLING_S)
             return await _alone(kind, place, plan)
 
     return {
-        "idle": lambda: beside(WATCHES, "open", WATCHED),
-        "stalled": lambda: beside(STALLED, "stall", ""),
+        "idle": lambda: beside(WATCHES, WATCHED, "read"),
+        "stalled": lambda: beside(STALLED, "", "stall"),
     }
 
 
