@@ -16,8 +16,9 @@ from typing import Protocol
 
 import structlog
 
+from holdfast_server.engine.load import Delays, LoadGauge, ServerLoad
 from holdfast_server.errors import Draining, HoldfastError, Overloaded
-from holdfast_server.model import BatchResult, Code, Operation, Outcome, subjects, weight
+from holdfast_server.model import BatchResult, Code, Operation, Outcome, Reserve, subjects, weight
 
 log = structlog.get_logger(__name__)
 
@@ -49,11 +50,12 @@ class BatchLimits:
 
 @dataclass(eq=False)
 class _Group:
-    """Operations of one caller, answered together."""
+    """Operations of one caller, which came at one moment and are answered together."""
 
     answers: list[Answer | None]
     left: int
     done: asyncio.Future[list[Answer]]
+    came_s: float
 
     def settle(self, index: int, answer: Answer) -> None:
         """Give one operation its answer; the last one wakes the caller."""
@@ -73,6 +75,7 @@ class EngineCounters:
     batches: int = 0
     operations: int = 0
     overloaded: int = 0
+    shed: int = 0
     dropped: int = 0
     again: int = 0
 
@@ -91,13 +94,15 @@ class Batcher:
 
     store: Store
     limits: BatchLimits = BatchLimits()
+    gauge: LoadGauge = field(default_factory=LoadGauge)
     counters: EngineCounters = field(default_factory=EngineCounters)
     last_batch_at: float = 0.0
 
     def __post_init__(self) -> None:
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
-        self._in_flight: set[asyncio.Task[None]] = set()
+        self._in_flight: dict[asyncio.Task[None], float] = {}  # since when, the oldest first
+        self._round_trip_s = 0.0
         self._touched: set[str] = set()
         self._is_draining = False
 
@@ -106,11 +111,20 @@ class Batcher:
         """Return how many operations wait to be sent."""
         return len(self._queue)
 
+    def delays_at(self, now_s: float) -> Delays:
+        """Return how long the oldest operation has waited, and what the store takes to answer."""
+        waited_s = now_s - self._queue[0][1].came_s if self._queue else 0.0
+        if not self._in_flight:
+            return Delays(waited_s * 1000)
+        round_trip_s = max(self._round_trip_s, now_s - next(iter(self._in_flight.values())))
+        return Delays(waited_s * 1000, round_trip_s * 1000)
+
     async def execute(self, operation: Operation) -> Outcome:
         """Return what became of an operation.
 
-        Raises Overloaded at once when the queue is full, Draining after `drain`, or the store's
-        fault.  A cancelled caller detaches; it cancels no batch.
+        Raises Overloaded at once when the queue is full, or for a Reserve when the server is
+        overloaded; Draining after `drain`; or the store's fault.  A cancelled caller detaches;
+        it cancels no batch.
         """
         (answer,) = await self.execute_many((operation,))
         if isinstance(answer, Exception):
@@ -123,14 +137,22 @@ class Batcher:
         Operations of one call are decided in the order given.  Raises Overloaded or Draining
         when none was taken.
         """
+        if self.gauge.load is not ServerLoad.OVERLOADED:
+            return await self._decide(operations)
+        taken = [operation for operation in operations if not isinstance(operation, Reserve)]
+        self.counters.shed += len(operations) - len(taken)
+        decided = iter(await self._decide(taken))
+        return [
+            self.gauge.refusal() if isinstance(operation, Reserve) else next(decided)
+            for operation in operations
+        ]
+
+    async def _decide(self, operations: Sequence[Operation]) -> list[Answer]:
+        self._admit(len(operations))
         if not operations:
             return []
-        self._admit(len(operations))
-        group = _Group(
-            [None] * len(operations),
-            len(operations),
-            asyncio.get_running_loop().create_future(),
-        )
+        loop = asyncio.get_running_loop()
+        group = _Group([None] * len(operations), len(operations), loop.create_future(), loop.time())
         for index, operation in enumerate(operations):
             self._queue.append((operation, group, index))
         self._wake.set()
@@ -206,13 +228,14 @@ class Batcher:
         self.counters.operations += len(batch)
         self.last_batch_at = asyncio.get_running_loop().time()
         task = asyncio.create_task(self._send(batch), name="batch")
-        self._in_flight.add(task)
+        self._in_flight[task] = self.last_batch_at
         self._touched |= touched
         task.add_done_callback(partial(self._landed, touched))
 
     def _landed(self, touched: set[str], task: asyncio.Task[None]) -> None:
         self._touched -= touched
-        self._in_flight.discard(task)
+        began_s = self._in_flight.pop(task)
+        self._round_trip_s = asyncio.get_running_loop().time() - began_s
         self._wake.set()
 
     async def _send(self, batch: list[_Waiting]) -> None:
