@@ -48,7 +48,7 @@ class BatchLimits:
     queue_len_max: int = 20_000
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Group:
     """Operations of one caller, which came at one moment and are answered together."""
 
@@ -126,7 +126,10 @@ class Batcher:
         overloaded; Draining after `drain`; or the store's fault.  A cancelled caller detaches;
         it cancels no batch.
         """
-        (answer,) = await self.execute_many((operation,))
+        if self.gauge.load is ServerLoad.OVERLOADED:
+            (answer,) = await self.execute_many((operation,))
+        else:
+            (answer,) = await self._enqueue((operation,))
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -138,25 +141,27 @@ class Batcher:
         when none was taken.
         """
         if self.gauge.load is not ServerLoad.OVERLOADED:
-            return await self._decide(operations)
+            return await self._enqueue(operations)
         taken = [operation for operation in operations if not isinstance(operation, Reserve)]
         self.counters.shed += len(operations) - len(taken)
-        decided = iter(await self._decide(taken))
+        decided = iter(await self._enqueue(taken))
         return [
             self.gauge.refusal() if isinstance(operation, Reserve) else next(decided)
             for operation in operations
         ]
 
-    async def _decide(self, operations: Sequence[Operation]) -> list[Answer]:
-        self._admit(len(operations))
-        if not operations:
-            return []
-        loop = asyncio.get_running_loop()
-        group = _Group([None] * len(operations), len(operations), loop.create_future(), loop.time())
+    def _enqueue(self, operations: Sequence[Operation]) -> asyncio.Future[list[Answer]]:
+        """Have operations of one caller decided; return what will hold their answers."""
+        count, queue, loop = len(operations), self._queue, asyncio.get_running_loop()
+        self._admit(count)
+        group = _Group([None] * count, count, loop.create_future(), loop.time())
+        if not count:
+            group.done.set_result([])
         for index, operation in enumerate(operations):
-            self._queue.append((operation, group, index))
-        self._wake.set()
-        return await group.done
+            queue.append((operation, group, index))
+        if self._has_room():  # else a batch that lands wakes `run`
+            self._wake.set()
+        return group.done
 
     async def sweep(self) -> bool:
         """Send an empty batch, which ends what is due; tell whether more is due."""
