@@ -1,8 +1,8 @@
 """Group commit: operations that arrive while batches are in flight form the next one.
 
-No timer: an idle engine sends at once, a busy one sends large batches.  Batches leave in the
-order of arrival.  A caller that leaves takes nothing with it: an operation not yet sent is
-dropped, one already sent is decided and its answer forgotten.
+No timer: an idle engine sends as soon as no more calls come in, a busy one sends large batches.
+Batches leave in the order of arrival.  A caller that leaves takes nothing with it: an operation
+not yet sent is dropped, one already sent is decided and its answer forgotten.
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ class BatchLimits:
     operations_max: int = 128
     lines_max: int = 256
     queue_len_max: int = 20_000
+
+    @property
+    def worth_sending(self) -> int:
+        """Return the operations that make a batch for which nothing more is waited."""
+        return min(self.lane_operations_min, self.operations_max)
 
 
 @dataclass(eq=False, slots=True)
@@ -172,12 +177,24 @@ class Batcher:
         """Send batches until cancelled."""
         while True:
             await self._wake.wait()
+            await self._gather()
             while self._queue and self._has_room():
                 batch, touched = self._cut()
                 if not batch:
                     break
                 self._start(batch, touched)
             self._wake.clear()
+
+    async def _gather(self) -> None:
+        """Let calls that have arrived come in: go on when a turn of the loop brought none.
+
+        A call takes several turns from the socket to the queue.  The first of a burst would leave
+        alone, and all others wait for its answer.
+        """
+        before = 0
+        while before < self.queue_len < self.limits.worth_sending:
+            before = self.queue_len
+            await asyncio.sleep(0)
 
     async def drain(self) -> None:
         """Refuse new operations and wait until every one taken has its answer."""
@@ -201,8 +218,7 @@ class Batcher:
         in_flight, limits = len(self._in_flight), self.limits
         if not in_flight:
             return True
-        worth = min(limits.lane_operations_min, limits.operations_max)
-        return in_flight < limits.lanes and len(self._queue) >= worth
+        return in_flight < limits.lanes and len(self._queue) >= limits.worth_sending
 
     def _cut(self) -> tuple[list[_Waiting], set[str]]:
         """Take the next batch off the queue, without those whose caller has left; say its subjects.
