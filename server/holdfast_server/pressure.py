@@ -74,18 +74,17 @@ def _by_units(level: Level) -> Pressure:
     """Return the pressure that the units alone make."""
     if level.available <= 0:
         return Pressure.SOLD_OUT
-    units = max(level.damped, 1)
-    if units <= level.scarce_at:
-        return Pressure.SCARCE
+    units = level.damped or 1
     if units <= level.low_at:
-        return Pressure.LOW
+        return Pressure.LOW if units > level.scarce_at else Pressure.SCARCE
     return Pressure.PLENTY if units >= level.plenty_at else Pressure.NORMAL
 
 
 def _by_time(level: Level, now_ms: int) -> Pressure:
     """Return the pressure that the rate of sale makes: PLENTY if the item lasts long enough."""
     horizon_ms = level.sellout_horizon_ms
-    if not (level.demand and horizon_ms):
+    # What lasted long enough at the last change only lasts longer by now.
+    if level.cover_ms > horizon_ms or not (horizon_ms and level.demand):
         return Pressure.PLENTY
     lasts_ms = cover_ms(level, now_ms)
     if lasts_ms > horizon_ms:

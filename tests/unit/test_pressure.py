@@ -177,6 +177,13 @@ def test_without_a_horizon_only_the_units_count() -> None:
     assert max(shelf.claim(1, after_ms=100) for _ in range(80)) is Pressure.NORMAL
 
 
+def test_without_a_horizon_even_the_last_units_of_a_rush_count_alone() -> None:
+    shelf = Shelf(20_000)
+    shelf.item.policy.update(sellout_horizon_ms=0, low_at=0, scarce_at=0)
+    assert shelf.claim(19_999) is Pressure.NORMAL
+    assert shelf.item.outlook.cover_ms == 0
+
+
 @given(demand=st.integers(0, 2_000_000_000), ms=st.integers(-5, 400_000))
 def test_a_demand_fades_as_the_kernel_lets_it_fade(demand: int, ms: int) -> None:
     shelf = Stock("A", on_hand=10)

@@ -35,6 +35,7 @@ US, RS, GS = "\x1f", "\x1e", "\x1d"
 US_BYTE = US.encode()
 STATES = {b"H": State.HELD, b"C": State.COMMITTED, b"R": State.RELEASED, b"X": State.EXPIRED}
 LATE, SUPERSEDED = 1, 2
+NO_CONTEXT = Context()
 
 
 def decode_level(sku: str, raw: bytes) -> Level:
@@ -88,18 +89,19 @@ def decode_reservation(reservation_id: str, raw: bytes) -> Reservation:
     """Return the record of a reservation."""
     state, flags, count, sequence, created, expires, ended, note_size = HOLD.unpack_from(raw)
     lines_at = HOLD.size + count * LINE.size
-    note = raw[lines_at : lines_at + note_size].decode()
-    overrides = list(LINE.iter_unpack(raw[HOLD.size : lines_at]))
+    note = raw[lines_at : lines_at + note_size].decode() if note_size else ""
+    overrides = list(LINE.iter_unpack(raw[HOLD.size : lines_at])) if count else ()
     principal, channel, lines, _options, agent, session, external_ref, rationale = (
         raw[lines_at + note_size :].decode().split(GS)
     )
+    said = (agent, session, channel, external_ref, rationale)
     is_committed, is_superseded = state == b"C", bool(flags & SUPERSEDED)
     return Reservation(
         reservation_id,
         STATES[state],
         _decode_lines(lines, overrides),
         principal,
-        Context(agent, session, channel, external_ref, rationale),
+        Context(*said) if any(said) else NO_CONTEXT,
         int(created),
         int(expires),
         int(ended),

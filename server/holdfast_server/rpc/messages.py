@@ -77,7 +77,8 @@ def put_level(message: types.StockLevel, value: Level, now_ms: int) -> types.Sto
     message.held = value.held
     message.committed = value.committed
     message.safety_stock = value.safety_stock
-    message.oversell_left = value.oversell_left
+    if value.oversell_limit:
+        message.oversell_left = value.oversell_left
     message.revision = value.revision
     message.pressure = pressure  # type: ignore[assignment]  # the same numbers, tested
     message.advice = advice  # type: ignore[assignment]
