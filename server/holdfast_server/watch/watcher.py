@@ -87,12 +87,14 @@ class Watcher:
         self.is_slow = False
         self.is_beat_due = False
         self.ending: Ending | None = None
-        self.sent_at = self._loop.time()
+        self.sent_at = self._told_at = self._loop.time()
         self.writing_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self.restart()
 
     def close(self) -> None:
         """Stop watching."""
+        self._stop_timer()
         for slot in self._slots:
             slot.watchers.discard(self)
             self._levels.forget(slot)
@@ -181,9 +183,9 @@ class Watcher:
         if self._pending is None:
             found = self._found()
             if not found and not self._is_snapshot:
-                return self._beat()
+                return self._beat(self._levels.sequence)
             if not self._is_first and not self._is_time(max(min_interval_s, self.pace[0])):
-                return None
+                return self._beat(self._said)  # it lives, though changes have to wait
             self._pending, self._goal = found, self._levels.mark
         return self._part()
 
@@ -203,15 +205,22 @@ class Watcher:
 
     def _is_time(self, interval_s: float) -> bool:
         """Tell whether changes may be sent again; if not, wake when they may."""
-        left = self.sent_at + interval_s - self._loop.time() if interval_s else 0.0
-        if left > 0:
-            self._loop.call_later(left, self.wake)
-        return left <= 0
+        self._stop_timer()
+        due = self._told_at + interval_s
+        is_time = not interval_s or self._loop.time() >= due
+        if not is_time:
+            self._timer = self._loop.call_at(due, self.wake)
+        return is_time
 
-    def _beat(self) -> Update | None:
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _beat(self, through: int) -> Update | None:
         if not (self.is_beat_due or self._is_first):
             return None
-        return self._update(UpdateKind.HEARTBEAT, through=self._levels.sequence)
+        return self._update(UpdateKind.HEARTBEAT, through=through)
 
     def _part(self) -> Update:
         """Send what is pending, up to a part; the last part brings all up to the present."""
@@ -237,6 +246,7 @@ class Watcher:
         conflated = max(0, self._changes() - self._counted - self._sent)
         self._counted, self._sent, self._catch_ups = self._changes(), 0, 0
         self._pending, self._seen, self._is_snapshot = None, self._goal, False
+        self._told_at = self._loop.time()
         through = self._levels.sequence
         return self._update(kind, through=through, levels=levels, conflated=conflated)
 
