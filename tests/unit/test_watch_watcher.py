@@ -145,6 +145,17 @@ async def test_what_changes_during_the_parts_is_in_the_last_one() -> None:
     assert len(told) == MANY
 
 
+async def test_a_level_that_a_part_sent_in_its_newest_state_is_not_sent_again() -> None:
+    levels = loaded(*(row(sku, number) for number, sku in enumerate(SKUS, 1)))
+    watcher = Watcher(levels, ())
+    first = taken(watcher)
+    among_second = SKUS[PART_LEVELS_MAX]
+    levels.apply(batch(row(among_second, MANY + 1)))
+    told = [one for update in (first, *take_all(watcher)) for one in sent(update)]
+    assert [one.revision for one in told if one.sku == among_second] == [MANY + 1]
+    assert len(told) == len(set(told)) == MANY
+
+
 async def test_parts_end_also_while_everything_keeps_changing() -> None:
     levels = loaded(*(row(sku, number) for number, sku in enumerate(SKUS, 1)))
     watcher, revision = Watcher(levels, ()), MANY

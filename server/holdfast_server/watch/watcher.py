@@ -121,6 +121,7 @@ class Watcher:
         self._pending: list[Slot] | None = None
         self._is_first = True
         self._catch_ups = self._sent = 0
+        self._early: dict[Slot, int] = {}
         self._counted = self._changes()
 
     @property
@@ -229,7 +230,8 @@ class Watcher:
         is_last = not self._pending
         if is_last and self._goal != self._levels.mark:
             # What changed while the parts were sent has to be told too, or through would lie.
-            late = dict.fromkeys([*part, *self._changed(self._goal)])
+            changed = self._changed(self._goal)
+            late = dict.fromkeys([*part, *(s for s in changed if self._early.get(s) != s.mark)])
             self._goal = self._levels.mark
             self._catch_ups += 1
             is_last = len(late) <= PART_LEVELS_MAX or self._catch_ups > CATCH_UPS_MAX
@@ -239,6 +241,7 @@ class Watcher:
         kind = UpdateKind.SNAPSHOT if self._is_snapshot else UpdateKind.CHANGES
         levels = [self._levels.level_of(slot) for slot in part]
         if not is_last:
+            self._early.update((slot, slot.mark) for slot in part if slot.mark > self._goal)
             return self._update(kind, levels=levels)
         return self._whole(kind, levels)
 
@@ -247,6 +250,7 @@ class Watcher:
         self._counted, self._sent, self._catch_ups = self._changes(), 0, 0
         self._pending, self._seen, self._is_snapshot = None, self._goal, False
         self._told_at = self._loop.time()
+        self._early.clear()
         through = self._levels.sequence
         return self._update(kind, through=through, levels=levels, conflated=conflated)
 
