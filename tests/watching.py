@@ -89,6 +89,14 @@ class Watching:
         return self.messages[-1]
 
 
+def timeless(level: types.StockLevel) -> types.StockLevel:
+    """Return a level without the moment it was looked at."""
+    value = types.StockLevel()
+    value.CopyFrom(level)
+    value.ClearField("as_of")
+    return value
+
+
 async def check_gapless(
     client: Client, *streams: Watching | Sequence[stock.WatchResponse], skus: Collection[str] = ()
 ) -> None:

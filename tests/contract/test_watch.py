@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from holdfast.v1 import types_pb2 as types
 from tests.serving import Serving, seconds, serving, unique
-from tests.watching import CHANGES, HEARTBEAT, SNAPSHOT, Watching, check_gapless, put_many
+from tests.watching import CHANGES, HEARTBEAT, SNAPSHOT, Watching, check_gapless, put_many, timeless
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -171,14 +171,6 @@ async def test_a_stream_whose_changes_wait_is_not_silent(server: Serving) -> Non
 # ---- Signals ----
 
 
-def signal(level: types.StockLevel) -> types.StockLevel:
-    """Return a level without the moment it was looked at."""
-    value = types.StockLevel()
-    value.CopyFrom(level)
-    value.ClearField("as_of")
-    return value
-
-
 async def test_a_watch_tells_the_same_of_an_item_as_get_stock(server: Serving) -> None:
     sku = await server.put(100, oversell_limit=3)
     async with Watching(server, sku) as watch:
@@ -187,11 +179,11 @@ async def test_a_watch_tells_the_same_of_an_item_as_get_stock(server: Serving) -
             await server.reserve(sku, units)
             level = await server.level(sku)
             await watch.until(level.revision)
-            assert signal(watch.levels[sku]) == signal(level)
+            assert timeless(watch.levels[sku]) == timeless(level)
         assert level.pressure == types.PRESSURE_SOLD_OUT
         async with Watching(server, sku) as other:
             await other.first()
-            assert signal(other.levels[sku]) == signal(level)
+            assert timeless(other.levels[sku]) == timeless(level)
 
 
 async def test_a_pressure_that_rose_early_eases_with_time_and_is_told(
@@ -213,7 +205,7 @@ async def test_a_pressure_that_rose_early_eases_with_time_and_is_told(
             assert (eased.kind, eased.from_sequence) == (CHANGES, eased.through_sequence)
             assert [level.sku for level in eased.levels] == [sku]
             assert eased.levels[0].pressure == types.PRESSURE_NORMAL
-            assert signal(eased.levels[0]) == signal(await server.level(sku))
+            assert timeless(eased.levels[0]) == timeless(await server.level(sku))
             async with Watching(server, sku, token=eased.resume_token) as resumed:
                 await server.adjust(sku, 1)
                 await resumed.until((await server.level(sku)).revision)
