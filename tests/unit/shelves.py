@@ -26,7 +26,11 @@ class Sent(NamedTuple):
 
 
 def row(sku: str, revision: int, *, demand: int = 0) -> ItemRow:
-    return ItemRow(sku, revision, f"{revision} {demand}".encode())
+    return sku.encode(), f"{revision} {demand}".encode()
+
+
+def revision_of(row: ItemRow) -> int:
+    return int(row[1].split()[0])
 
 
 def read_row(sku: str, raw: bytes) -> Level:
@@ -57,8 +61,8 @@ def empty_levels() -> Levels:
 
 def batch(*rows: ItemRow, last: int = 0, now_ms: int = NOW_MS, first: int = 0) -> LedgerBatch:
     """Return a batch of one row an entry, or of so many entries."""
-    last = last or max(one.revision for one in rows)
-    first = first or min((one.revision for one in rows), default=last)
+    last = last or max(map(revision_of, rows))
+    first = first or min(map(revision_of, rows), default=last)
     return LedgerBatch(EPOCH, first, last, now_ms, tuple(rows))
 
 
@@ -67,7 +71,7 @@ def loaded(*rows: ItemRow) -> Levels:
     levels = empty_levels()
     levels.load(rows, NOW_MS)
     levels.order()
-    levels.reach(max((one.revision for one in rows), default=0))
+    levels.reach(max(map(revision_of, rows), default=0))
     return levels
 
 
