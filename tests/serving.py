@@ -233,9 +233,9 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(target: str) -> AsyncIterator[Client]:
+async def connected(target: str, *options: tuple[str, int]) -> AsyncIterator[Client]:
     """Connect to a server, on a connection of its own."""
-    async with grpc.aio.insecure_channel(target, options=_CHANNEL) as channel:
+    async with grpc.aio.insecure_channel(target, options=(*_CHANNEL, *options)) as channel:
         yield Client(target, channel)
 
 

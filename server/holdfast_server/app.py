@@ -46,6 +46,7 @@ class Running:
     batcher: Batcher
     calls: Calls
     rpc: RpcServer
+    hub: Hub
     embedded: EmbeddedValkey | None
     tasks: frozenset[asyncio.Task[None]]
 
@@ -140,7 +141,7 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         calls = Calls(Identities(principals), gauge)
         source = RedisTail(url, reader, cell=config.cell, timeout_ms=config.store_timeout_ms)
         stack.push_async_callback(source.aclose)
-        tail = Tail(source)
+        tail = Tail(source, stale_s=config.watch_stale_ms / 1000)
         hub = Hub(source, tail, Levels(source.level, level_field), _hub_limits(config))
         rpc = RpcServer(config, calls, Backend(batcher, reader, tail, hub), share_port=share_port)
         target = await rpc.start()
@@ -157,7 +158,7 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         stack.push_async_callback(rpc.drain, config.drain_timeout_ms / 1000)
         rpc.health.set_serving(True)
         log.info("serving", target=target, open_mode=calls.identities.is_open, epoch=store.known[0])
-        yield Running(target, store, batcher, calls, rpc, valkey, tasks)
+        yield Running(target, store, batcher, calls, rpc, hub, valkey, tasks)
 
 
 @asynccontextmanager

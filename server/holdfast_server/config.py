@@ -81,6 +81,9 @@ class ServerConfig:
     watch_blocked_ms: int = _setting(
         30_000, "how long a watch waits for a reader that takes nothing", low=100
     )
+    watch_stale_ms: int = _setting(
+        5_000, "how long the store may say nothing before watches end", low=2_000
+    )
     connection_age_s: int = _setting(
         0, "ask clients to reconnect after this long, 0 = never", low=0
     )

@@ -416,6 +416,7 @@ def test_check_judges_a_live_server(target: str, sku: str) -> None:
         "exactly_one_end",
         "ledger_gapless",
         "replay_equals_state",
+        "watch_gapless",
     }
     assert all(looked_at.values())
 

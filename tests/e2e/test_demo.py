@@ -36,6 +36,7 @@ def test_a_short_race_keeps_every_promise(tmp_path: Path) -> None:
         "exactly_one_end",
         "ledger_gapless",
         "replay_equals_state",
+        "watch_gapless",
         "acknowledged_found",
         "books_balance",
     }

@@ -1,24 +1,30 @@
-"""A wire between a server and its store that can be cut."""
+"""A wire between a server and its store, or a client and its server, that can be cut."""
 
 from __future__ import annotations
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 CHUNK_BYTES = 1 << 16
 FIRST_COMMAND = b"\r\nFCALL\r\n"  # what comes before is the handshake
+FIRST_READ = b"\r\nXREAD\r\n"  # the same of whoever follows the ledger
+
+
+Connect = Callable[[], Awaitable[tuple[StreamReader, StreamWriter]]]
 
 
 class Wire:
     """Carries bytes both ways until it is cut, which ends a connection without a word."""
 
-    def __init__(self, store_path: str) -> None:
-        self._store_path = store_path
+    def __init__(self, connect: Connect, first: bytes) -> None:
+        self._connect = connect
+        self.first = first
         self._connections: dict[asyncio.Task[Any], tuple[asyncio.WriteTransport, ...]] = {}
         self._marker = b""
         self._times = 0
@@ -44,7 +50,7 @@ class Wire:
 
     async def carry(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Join one connection to the store."""
-        store_reader, store_writer = await asyncio.open_unix_connection(self._store_path)
+        store_reader, store_writer = await self._connect()
         connection = _Connection(self, self._random() if self._random else 0)
         ends = (writer.transport, store_writer.transport)
         task = asyncio.current_task()
@@ -109,7 +115,7 @@ class _Connection:
     async def _metered(self, reader: StreamReader) -> AsyncIterator[bytes]:
         """Read until the connection ends or has carried as much as it may."""
         while data := await reader.read(CHUNK_BYTES):
-            self._has_begun = self._has_begun or FIRST_COMMAND in data
+            self._has_begun = self._has_begun or self._wire.first in data
             if not (self._bytes_left and self._has_begun):
                 yield data
                 continue
@@ -121,9 +127,14 @@ class _Connection:
 
 
 @asynccontextmanager
-async def wired(store_url: str, folder: Path) -> AsyncIterator[tuple[Wire, str]]:
-    """Lay a wire to a store on a unix socket; yields it and the URL of its near end."""
-    wire, path = Wire(store_url.removeprefix("unix://")), folder / "w"
+async def wired(
+    far_end: str, folder: Path, *, first: bytes = FIRST_COMMAND
+) -> AsyncIterator[tuple[Wire, str]]:
+    """Lay a wire to a unix socket or a host:port; yields it and the URL of its near end.
+
+    Cuts at random begin with the first data that holds `first`.
+    """
+    wire, path = Wire(partial(_connected, far_end), first), folder / "w"
     server = await asyncio.start_unix_server(wire.carry, path)
     try:
         yield wire, f"unix://{path}"
@@ -132,3 +143,10 @@ async def wired(store_url: str, folder: Path) -> AsyncIterator[tuple[Wire, str]]
         await wire.aclose()
         with suppress(FileNotFoundError):
             path.unlink()
+
+
+async def _connected(far_end: str) -> tuple[StreamReader, StreamWriter]:
+    if far_end.startswith("unix://"):
+        return await asyncio.open_unix_connection(far_end.removeprefix("unix://"))
+    host, _, port = far_end.rpartition(":")
+    return await asyncio.open_connection(host, int(port))

@@ -13,6 +13,7 @@ from holdfast_server.checks.invariants import (
 )
 from holdfast_server.checks.live import check_server
 from holdfast_server.checks.verdict import Verdict
+from holdfast_server.checks.watching import watch_gapless
 
 __all__ = [
     "Acknowledged",
@@ -26,4 +27,5 @@ __all__ = [
     "ledger_gapless",
     "never_oversold",
     "replay_equals_state",
+    "watch_gapless",
 ]

@@ -11,7 +11,7 @@ import grpc
 
 from holdfast import AsyncClient
 from holdfast.status import error_of, status_of
-from holdfast.v1 import inventory_pb2, ledger_pb2
+from holdfast.v1 import inventory_pb2, ledger_pb2, stock_pb2
 from holdfast_server.checks.ends import exactly_one_end
 from holdfast_server.checks.invariants import (
     Acknowledged,
@@ -22,6 +22,7 @@ from holdfast_server.checks.invariants import (
 )
 from holdfast_server.checks.spool import Spool
 from holdfast_server.checks.verdict import Verdict
+from holdfast_server.checks.watching import watch_gapless
 
 PAGE_SIZE = 1_000
 PAGE_TIMEOUT_S = 30.0
@@ -30,10 +31,11 @@ LEDGER_TIMEOUT_S = 600.0
 
 @dataclass(frozen=True)
 class Observed:
-    """What a server said of itself: the head, then its items, then the ledger to its new head."""
+    """What a server said of itself: the head, its items, a watch of them, then the ledger."""
 
     head: int
     items: Sequence[inventory_pb2.ItemEntry]
+    streams: Sequence[Sequence[stock_pb2.WatchResponse]]
     entries: Spool
 
 
@@ -56,6 +58,7 @@ def judge(seen: Observed, acknowledged: Sequence[Acknowledged] = ()) -> list[Ver
         exactly_one_end(seen.entries),
         ledger_gapless(seen.entries, head=seen.head),
         replay_equals_state(seen.entries, seen.items, head=seen.head),
+        watch_gapless(seen.streams, seen.entries),
     ]
     if acknowledged:
         verdicts.append(acknowledged_found(seen.entries, acknowledged))
@@ -64,16 +67,21 @@ def judge(seen: Observed, acknowledged: Sequence[Acknowledged] = ()) -> list[Ver
 
 @asynccontextmanager
 async def observed(client: AsyncClient) -> AsyncIterator[Observed]:
-    """Read a server's head, items and ledger, in this order.  Raises holdfast.HoldfastError."""
+    """Read a server's head, items, levels and ledger, in this order.
+
+    Raises holdfast.HoldfastError.
+    """
     with Spool() as entries:
         try:
             head = await _head(client)
             items = [item async for item in _items(client)]
+            snapshot = await _watched(client, "")
+            resumed = await _watched(client, snapshot[-1].resume_token if snapshot else "")
             async for entry in _entries(client):
                 entries.append(entry)
         except grpc.aio.AioRpcError as error:
             raise error_of(status_of(error)) from error
-        yield Observed(head, items, entries)
+        yield Observed(head, items, (snapshot, resumed), entries)
 
 
 async def _head(client: AsyncClient) -> int:
@@ -95,6 +103,19 @@ async def _items(client: AsyncClient) -> AsyncIterator[inventory_pb2.ItemEntry]:
         request.page_token = page.next_page_token
         if not request.page_token:
             return
+
+
+async def _watched(client: AsyncClient, token: str) -> list[stock_pb2.WatchResponse]:
+    """Return what a watch of all items says first: the SNAPSHOT, or what came after the token."""
+    request = stock_pb2.WatchRequest(resume_token=token)
+    call = client.stubs.stock.Watch(request, timeout=LEDGER_TIMEOUT_S, metadata=client.metadata)
+    messages = []
+    async for message in call:
+        messages.append(message)
+        if message.resume_token:  # a SNAPSHOT has none before its last part
+            break
+    call.cancel()
+    return messages
 
 
 async def _entries(client: AsyncClient) -> AsyncIterator[ledger_pb2.LedgerEntry]:

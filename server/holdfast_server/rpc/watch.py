@@ -113,6 +113,9 @@ class Watch:
             check_message(request)
             asked = wanted(request)
             await self._hub.ready()
+            # Or the first write would send it, and after a write that is cut gRPC, which does not
+            # know that it went, would fail to send the status.
+            await context.send_initial_metadata(())
             with self._hub.watching(asked.skus, asked.pace) as watcher:
                 await self._start(watcher, asked)
                 await self._tell(watcher, asked, context)

@@ -50,8 +50,9 @@ class TailReader(Protocol):
 class Tail:
     """Reads the ledger for its readers.  Run it as a task; `want` makes it begin."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, stale_s: float = STALE_S) -> None:
         self._source = source
+        self._stale_s = stale_s
         self._readers: list[TailReader] = []
         self._wanted = asyncio.Event()
         self._moved = asyncio.Event()
@@ -68,7 +69,7 @@ class Tail:
     @property
     def is_current(self) -> bool:
         """Tell whether the position is that of the ledger, up to a moment ago."""
-        return self._heard_at > 0 and self.silence_s < STALE_S
+        return self._heard_at > 0 and self.silence_s < self._stale_s
 
     @property
     def now_ms(self) -> int:

@@ -87,12 +87,14 @@ class Watcher:
         self.is_slow = False
         self.is_beat_due = False
         self.ending: Ending | None = None
-        self.sent_at = self._loop.time()
+        self.sent_at = self._told_at = self._loop.time()
         self.writing_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self.restart()
 
     def close(self) -> None:
         """Stop watching."""
+        self._stop_timer()
         for slot in self._slots:
             slot.watchers.discard(self)
             self._levels.forget(slot)
@@ -119,6 +121,7 @@ class Watcher:
         self._pending: list[Slot] | None = None
         self._is_first = True
         self._catch_ups = self._sent = 0
+        self._early: dict[Slot, int] = {}
         self._counted = self._changes()
 
     @property
@@ -181,9 +184,9 @@ class Watcher:
         if self._pending is None:
             found = self._found()
             if not found and not self._is_snapshot:
-                return self._beat()
+                return self._beat(self._levels.sequence)
             if not self._is_first and not self._is_time(max(min_interval_s, self.pace[0])):
-                return None
+                return self._beat(self._said)  # it lives, though changes have to wait
             self._pending, self._goal = found, self._levels.mark
         return self._part()
 
@@ -203,15 +206,22 @@ class Watcher:
 
     def _is_time(self, interval_s: float) -> bool:
         """Tell whether changes may be sent again; if not, wake when they may."""
-        left = self.sent_at + interval_s - self._loop.time() if interval_s else 0.0
-        if left > 0:
-            self._loop.call_later(left, self.wake)
-        return left <= 0
+        self._stop_timer()
+        due = self._told_at + interval_s
+        is_time = not interval_s or self._loop.time() >= due
+        if not is_time:
+            self._timer = self._loop.call_at(due, self.wake)
+        return is_time
 
-    def _beat(self) -> Update | None:
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _beat(self, through: int) -> Update | None:
         if not (self.is_beat_due or self._is_first):
             return None
-        return self._update(UpdateKind.HEARTBEAT, through=self._levels.sequence)
+        return self._update(UpdateKind.HEARTBEAT, through=through)
 
     def _part(self) -> Update:
         """Send what is pending, up to a part; the last part brings all up to the present."""
@@ -220,7 +230,8 @@ class Watcher:
         is_last = not self._pending
         if is_last and self._goal != self._levels.mark:
             # What changed while the parts were sent has to be told too, or through would lie.
-            late = dict.fromkeys([*part, *self._changed(self._goal)])
+            changed = self._changed(self._goal)
+            late = dict.fromkeys([*part, *(s for s in changed if self._early.get(s) != s.mark)])
             self._goal = self._levels.mark
             self._catch_ups += 1
             is_last = len(late) <= PART_LEVELS_MAX or self._catch_ups > CATCH_UPS_MAX
@@ -230,6 +241,7 @@ class Watcher:
         kind = UpdateKind.SNAPSHOT if self._is_snapshot else UpdateKind.CHANGES
         levels = [self._levels.level_of(slot) for slot in part]
         if not is_last:
+            self._early.update((slot, slot.mark) for slot in part if slot.mark > self._goal)
             return self._update(kind, levels=levels)
         return self._whole(kind, levels)
 
@@ -237,6 +249,8 @@ class Watcher:
         conflated = max(0, self._changes() - self._counted - self._sent)
         self._counted, self._sent, self._catch_ups = self._changes(), 0, 0
         self._pending, self._seen, self._is_snapshot = None, self._goal, False
+        self._told_at = self._loop.time()
+        self._early.clear()
         through = self._levels.sequence
         return self._update(kind, through=through, levels=levels, conflated=conflated)
 
