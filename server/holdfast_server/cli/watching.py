@@ -20,7 +20,6 @@ from holdfast import (
     Change,
     Lagging,
     LevelView,
-    Pressure,
     Resumed,
     Resynced,
     StockChanges,
@@ -28,15 +27,9 @@ from holdfast import (
 )
 from holdfast_server.cli.client import SECONDS, Call, calls_server
 from holdfast_server.cli.terminal import Output, clock
+from holdfast_server.colours import STYLES
 
 REFRESH_S = 0.25
-STYLES = {
-    Pressure.PLENTY: "green",
-    Pressure.NORMAL: "green",
-    Pressure.LOW: "yellow",
-    Pressure.SCARCE: "red",
-    Pressure.SOLD_OUT: "bold red",
-}
 URGENCY = {pressure: number for number, pressure in enumerate(STYLES)}
 COLUMNS = ("sku", "#available", "#held", "#committed", "pressure", "advice", "#revision", "#age")
 
