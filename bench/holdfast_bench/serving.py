@@ -1,8 +1,11 @@
 """Run a server to measure in a process of its own, until standard input ends.
 
-    python -m holdfast_bench.serving URL     the whole server, over the store at URL
-    python -m holdfast_bench.serving echo    a method that returns its request, same gRPC options
-    python -m holdfast_bench.serving fanout  streams on which one call has the same bytes written
+    python -m holdfast_bench.serving WHAT CELL
+
+WHAT is the URL of a store, for the whole server over a cell of it; or, with any cell,
+
+    echo       a method that returns its request, same gRPC options
+    fanout     streams on which one call has the same bytes written
 
 The first line of its output is where it listens.
 """
@@ -18,7 +21,6 @@ from typing import Any
 import grpc
 import uvloop
 
-from holdfast_bench.stores import CELL
 from holdfast_bench.workload import (
     ECHO_METHOD,
     ECHO_SERVICE,
@@ -70,15 +72,15 @@ async def _bare(service: str, handlers: dict[str, Any]) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _holdfast(url: str) -> AsyncIterator[str]:
-    config = ServerConfig(listen=LISTEN, redis_url=url, cell=CELL)
+async def _holdfast(url: str, cell: str) -> AsyncIterator[str]:
+    config = ServerConfig(listen=LISTEN, redis_url=url, cell=int(cell))
     logs.configure(level="error", style="console")
     async with running(config) as server:
         settle_heap()
         yield server.target
 
 
-def _served(what: str) -> AbstractAsyncContextManager[str]:
+def _served(what: str, cell: str) -> AbstractAsyncContextManager[str]:
     if what == "echo":
         echo: Any = grpc.unary_unary_rpc_method_handler(_echo)
         return _bare(ECHO_SERVICE, {ECHO_METHOD: echo})
@@ -87,14 +89,14 @@ def _served(what: str) -> AbstractAsyncContextManager[str]:
         follow: Any = grpc.unary_stream_rpc_method_handler(fanout.follow)
         publish: Any = grpc.unary_unary_rpc_method_handler(fanout.publish)
         return _bare(FANOUT_SERVICE, {FOLLOW_METHOD: follow, PUBLISH_METHOD: publish})
-    return _holdfast(what)
+    return _holdfast(what, cell)
 
 
-async def _serve(what: str) -> None:
-    async with _served(what) as target:
+async def _serve(what: str, cell: str) -> None:
+    async with _served(what, cell) as target:
         print(target, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(sys.argv[1]))
+    uvloop.run(_serve(*sys.argv[1:]))

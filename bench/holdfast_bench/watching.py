@@ -7,7 +7,6 @@ With a SKU, or '' for all, the streams are watches; without, those of the bare s
 Commands on standard input, one a line, each answered with one line of JSON:
 
     open            open the streams; seconds until every one has had its first message
-    stall           open them, and read nothing after the first message
     rounds NUMBER   for each of so many changes, seconds from its start to each arrival
 
 The streams take bytes and decode nothing, so both kinds cost this side the same.
@@ -50,26 +49,22 @@ class Streams:
         self._all_arrived = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def open(self, *, is_reading: bool = True) -> float:
+    async def open(self) -> float:
         """Open all; return the seconds until each has had its first message."""
         began = time.perf_counter()
         firsts = []
         for call in self._calls:
             first = asyncio.get_running_loop().create_future()
-            self._tasks.append(asyncio.create_task(self._read(call, first, is_reading)))
+            self._tasks.append(asyncio.create_task(self._read(call, first)))
             firsts.append(first)
         await asyncio.gather(*firsts)
         return time.perf_counter() - began
 
-    async def _read(
-        self, open_call: Callable[[], Any], first: asyncio.Future[None], is_reading: bool
-    ) -> None:
+    async def _read(self, open_call: Callable[[], Any], first: asyncio.Future[None]) -> None:
         async with self._opening:
             call = open_call()
             await call.read()
         first.set_result(None)
-        if not is_reading:
-            await asyncio.Event().wait()
         while await call.read() is not grpc.aio.EOF:
             self._arrivals.append(time.perf_counter())
             if len(self._arrivals) >= len(self._calls):
@@ -129,19 +124,13 @@ async def _obey(streams: Streams, words: list[str]) -> Any:
     match words:
         case ["open"]:
             return await streams.open()
-        case ["stall"]:
-            return await streams.open(is_reading=False)
         case ["rounds", number]:
             return await streams.rounds(int(number))
     raise ValueError(words)
 
 
 async def _main(target: str, number: int, connections: int, *watch: str) -> None:
-    options = [
-        ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.enable_retries", 0),
-        ("grpc.http2.bdp_probe", 0),  # or a stream takes megabytes before its sender notices
-    ]
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         channels: list[Any] = [

@@ -15,6 +15,7 @@ import structlog
 
 from holdfast_server.config import ServerConfig
 from holdfast_server.engine.batcher import Batcher, BatchLimits
+from holdfast_server.engine.load import LoadBounds, LoadGauge, watch_load
 from holdfast_server.engine.sweeper import sweep_forever
 from holdfast_server.errors import StoreUnavailable
 from holdfast_server.rpc.call import Calls
@@ -134,8 +135,9 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
             lines_max=config.batch_lines_max,
             queue_len_max=config.queue_len_max,
         )
-        batcher = Batcher(store, limits)
-        calls = Calls(Identities(principals))
+        gauge = LoadGauge(LoadBounds(config.load_high_ms, config.load_overloaded_ms))
+        batcher = Batcher(store, limits, gauge)
+        calls = Calls(Identities(principals), gauge)
         source = RedisTail(url, reader, cell=config.cell, timeout_ms=config.store_timeout_ms)
         stack.push_async_callback(source.aclose)
         tail = Tail(source)
@@ -146,6 +148,7 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
             _background(
                 batcher.run(),
                 sweep_forever(batcher),
+                watch_load(gauge, batcher.delays_at),
                 tail.run(),
                 hub.run(),
                 _watch_health(rpc, store, calls),

@@ -61,6 +61,12 @@ class ServerConfig:
         256, "lines in a batch beyond the first operation", low=1, high=4096
     )
     queue_len_max: int = _setting(20_000, "operations that may wait; beyond it OVERLOADED", low=1)
+    load_high_ms: int = _setting(
+        250, "delay in the server from which it asks clients for less", low=1
+    )
+    load_overloaded_ms: int = _setting(
+        1_000, "delay in the server from which Reserve answers OVERLOADED, 0 = never", low=0
+    )
     store_timeout_ms: int = _setting(2_000, "time for one answer of the store", low=10)
     retention_ms: int = _setting(900_000, "how long an ended reservation is kept", low=1_000)
     hold_budget: int = _setting(
@@ -89,6 +95,11 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for setting in fields(self):
             _check(setting, getattr(self, setting.name))
+        if 0 < self.load_overloaded_ms <= self.load_high_ms:
+            raise ConfigError(
+                f"load_overloaded_ms must be above load_high_ms, {self.load_high_ms}, or 0, "
+                f"not {self.load_overloaded_ms}"
+            )
 
     def shown(self) -> dict[str, Any]:
         """Return the settings with secrets masked."""

@@ -13,6 +13,7 @@ from grpc import _cython
 from holdfast.v1 import errors_pb2, inventory_pb2, ledger_pb2, stock_pb2, types_pb2
 from holdfast_server import errors, model, pressure
 from holdfast_server.config import ServerConfig
+from holdfast_server.engine.load import ServerLoad
 from holdfast_server.rpc import server as rpc_server
 from holdfast_server.rpc import status
 from tests.serving import Serving, failure, raw
@@ -27,8 +28,9 @@ READS = {model.Kind.GET_RESERVATION, model.Kind.GET_STOCK}  # they make no entry
         (model.LateCommit, types_pb2.LateCommit, "LATE_COMMIT_"),
         (pressure.Pressure, types_pb2.Pressure, "PRESSURE_"),
         (pressure.Advice, types_pb2.Advice, "ADVICE_"),
+        (ServerLoad, stock_pb2.ServerLoad, "SERVER_LOAD_"),
     ],
-    ids=["State", "LateCommit", "Pressure", "Advice"],
+    ids=["State", "LateCommit", "Pressure", "Advice", "ServerLoad"],
 )
 def test_an_enum_of_the_server_has_the_numbers_of_the_contract(
     ours: type[IntEnum], theirs: Any, prefix: str

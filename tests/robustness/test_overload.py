@@ -141,7 +141,9 @@ async def test_a_pipeline_that_is_cancelled_leaves_the_others_alone(
 async def test_a_store_that_never_answers_ends_in_an_unknown_outcome(
     store_url: str, redis: Any
 ) -> None:
-    async with serving(redis_url=store_url, store_timeout_ms=100) as server:
+    # What follows an outage is not shed here, so that the retry is decided at once.
+    never_shed = {"load_overloaded_ms": 0}
+    async with serving(redis_url=store_url, store_timeout_ms=100, **never_shed) as server:
         sku, name = await server.put(5), unique()
         await pause(redis)
         refused = await failure(server.reserve(sku, 2, reservation_id=name))

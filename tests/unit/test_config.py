@@ -64,12 +64,26 @@ def test_variables_of_the_client_and_of_other_programs_are_left_alone() -> None:
         ({"lanes": True}, "flags: lanes must be of type int"),
         ({"reflection": "maybe"}, "flags: reflection must be true or false, not 'maybe'"),
         ({"listen": 7420}, "flags: listen must be of type str"),
+        ({"load_high_ms": 0}, "load_high_ms must be at least 1, not 0"),
+        (
+            {"load_overloaded_ms": 250},
+            "load_overloaded_ms must be above load_high_ms, 250, or 0, not 250",
+        ),
+        (
+            {"load_high_ms": 1_500},
+            "load_overloaded_ms must be above load_high_ms, 1500, or 0, not 1000",
+        ),
     ],
 )
 def test_a_bad_value_names_the_setting_and_its_limit(flags: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(flags, environment={})
     assert str(caught.value) == words
+
+
+def test_a_server_may_be_told_never_to_shed_load() -> None:
+    config = load({"load_high_ms": 5_000, "load_overloaded_ms": 0}, environment={})
+    assert (config.load_high_ms, config.load_overloaded_ms) == (5_000, 0)
 
 
 @pytest.mark.parametrize("content", [b"lanes = ", b"lanes = \xff", b"[lanes]\nx = 1\n"])

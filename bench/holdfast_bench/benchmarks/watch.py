@@ -11,8 +11,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from subprocess import PIPE
 from typing import Any
@@ -39,7 +42,7 @@ SETTLE_S = 1.0  # for the server to part with ten thousand streams
 class _Audience:
     """The process that watches."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
 
     async def ask(self, command: str) -> Any:
@@ -54,18 +57,51 @@ class _Audience:
 
 
 @asynccontextmanager
-async def _audience(target: str, number: int, *watch: str) -> AsyncIterator[_Audience]:
+async def _watching(module: str, target: str, number: int, *watch: str) -> AsyncIterator[Process]:
+    """Run a process that watches."""
     words = (target, str(number), str(min(number, CONNECTIONS)), *watch)
-    command = (sys.executable, "-m", "holdfast_bench.watching", *words)
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=PIPE, stdout=PIPE, limit=LINE_BYTES_MAX
+        sys.executable, "-m", module, *words, stdin=PIPE, stdout=PIPE, limit=LINE_BYTES_MAX
     )
     try:
-        yield _Audience(process)
+        yield process
     finally:
         process.kill()
         await process.wait()
         await asyncio.sleep(SETTLE_S)
+
+
+@asynccontextmanager
+async def _held_open(target: str, number: int, sku: str, how: str) -> AsyncIterator[None]:
+    """Hold watches open whose readers cost this machine next to nothing."""
+    watch = (sku, HEARTBEAT_S, how)
+    async with _watching("holdfast_bench.idling", target, number, *watch) as process:
+        assert process.stdout is not None
+        if not await process.stdout.readline():
+            raise RuntimeError("the watches could not be opened")
+        yield
+
+
+@asynccontextmanager
+async def _audience(target: str, number: int, *watch: str) -> AsyncIterator[_Audience]:
+    """Run the process that tells what arrives."""
+    async with _watching("holdfast_bench.watching", target, number, *watch) as process:
+        yield _Audience(process)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A server with a cell of its own, on which everything is on sale."""
+
+    server: Server
+    cell: Cell
+
+
+@asynccontextmanager
+async def _place(address: StoreAddress, number: int) -> AsyncIterator[_Place]:
+    async with opened(address, number) as cell, served(address.url, number) as server:
+        await cell.put_on_sale([*catalogue(SKUS), WATCHED])
+        yield _Place(server, cell)
 
 
 def _fanout(server: Server, *watch: str) -> Measurement:
@@ -80,26 +116,43 @@ def _fanout(server: Server, *watch: str) -> Measurement:
     return measure
 
 
-def _reserve(server: Server, cell: Cell, plan: Plan, kind: str) -> dict[str, Measurement]:
-    """Return the measurements of a kind of call, without watches and with some."""
+def _reserve(kind: str, place: _Place, plan: Plan) -> dict[str, Measurement]:
+    """Return the measurements of a kind of call: beside watches that are idle, or stalled."""
 
-    async def alone() -> float:
-        rate, _done = await called(kind, server.target, plan.seconds)
-        await cell.forget()
-        return rate
-
-    async def beside(number: int, command: str, sku: str) -> float:
-        async with _audience(server.target, number, sku, HEARTBEAT_S) as audience:
-            await audience.ask(command)
-            if command == "stall":  # they take what fits into their windows first
-                await called(kind, server.target, STALLING_S)
-            return await alone()
+    async def beside(number: int, sku: str, how: str) -> float:
+        async with _held_open(place.server.target, number, sku, how):
+            if how == "stall":  # they take what fits into their windows first
+                await called(kind, place.server.target, STALLING_S)
+            return await _alone(kind, place, plan)
 
     return {
-        "none": alone,
-        "idle": lambda: beside(WATCHES, "open", WATCHED),
-        "stalled": lambda: beside(STALLED, "stall", ""),
+        "idle": lambda: beside(WATCHES, WATCHED, "read"),
+        "stalled": lambda: beside(STALLED, "", "stall"),
     }
+
+
+async def _alone(kind: str, place: _Place, plan: Plan) -> float:
+    rate, _done = await called(kind, place.server.target, plan.seconds)
+    await place.cell.forget()
+    return rate
+
+
+async def _beside_watches(plan: Plan, address: StoreAddress) -> list[Row]:
+    """Measure calls on a server with watches, and on one that never had any."""
+    rows = []
+    async with _place(address, CELL) as quiet, _place(address, CELL + 1) as watched:
+        for kind, title in (("reserve", "unary Reserve"), ("pipeline", "Pipeline")):
+            alone = partial(_alone, kind, quiet, plan)
+            found = await take_turns({"none": alone, **_reserve(kind, watched, plan)}, plan)
+            rows += [
+                Row(f"{title}, {audience}", address.name, "op/s", found[name], found["none"],
+                    "none", RESERVE_OWED)
+                for name, audience in (
+                    ("idle", f"{WATCHES:,} idle watchers"),
+                    ("stalled", f"{STALLED} stalled watchers"),
+                )
+            ]  # fmt: skip
+    return rows
 
 
 async def _idle_kib(what: str, *watch: str) -> Series:
@@ -131,34 +184,23 @@ async def _delays(server: Server, store: str) -> list[Row]:
     return rows
 
 
+async def _memory(address: StoreAddress) -> Row:
+    bare_kib = await _idle_kib("fanout")
+    watch_kib = await _idle_kib(address.url, WATCHED, HEARTBEAT_S)
+    over = Series((max(watch_kib.median - bare_kib.median, 0.01),))
+    taken = f"taken beyond a bare stream's {bare_kib.median:.1f}"
+    allowed = Series((float(IDLE_KIB_MAX),))
+    return Row("memory an idle watcher may take", address.name, "KiB", allowed, over, taken, 1)
+
+
 async def run(plan: Plan, address: StoreAddress) -> list[Row]:
     """Measure fan-out, the price of watches to others, memory and delays."""
-    name = address.name
-    async with opened(address, CELL) as cell:
-        await cell.put_on_sale([*catalogue(SKUS), WATCHED])
-        async with served("fanout") as bare, served(address.url) as server:
-            contestants = {"holdfast": _fanout(server, *QUIET_WATCH), "bare": _fanout(bare)}
-            fanout = await take_turns(contestants, plan)
-        rows = [
-            Row(f"fan-out to {WATCHES:,} watchers", name, "msg/s", fanout["holdfast"],
-                fanout["bare"], "bare streams", FANOUT_OWED),
-        ]  # fmt: skip
-        for kind, title in (("reserve", "unary Reserve"), ("pipeline", "Pipeline")):
-            async with served(address.url) as server:
-                found = await take_turns(_reserve(server, cell, plan, kind), plan)
-            rows += [
-                Row(f"{title}, {WATCHES:,} idle watchers", name, "op/s", found["idle"],
-                    found["none"], "none", RESERVE_OWED),
-                Row(f"{title}, {STALLED} stalled watchers", name, "op/s", found["stalled"],
-                    found["none"], "none", RESERVE_OWED),
-            ]  # fmt: skip
-        bare_kib = await _idle_kib("fanout")
-        watch_kib = await _idle_kib(address.url, WATCHED, HEARTBEAT_S)
-        over = Series((max(watch_kib.median - bare_kib.median, 0.01),))
-        rows.append(
-            Row("memory an idle watcher may take", name, "KiB", Series((IDLE_KIB_MAX,)), over,
-                f"taken beyond a bare stream's {bare_kib.median:.1f}", 1)
-        )  # fmt: skip
-        async with served(address.url) as server:
-            rows += await _delays(server, name)
-    return rows
+    async with _place(address, CELL) as place, served("fanout") as bare:
+        server = place.server
+        contestants = {"holdfast": _fanout(server, *QUIET_WATCH), "bare": _fanout(bare)}
+        found = await take_turns(contestants, plan)
+        fanout = Row(f"fan-out to {WATCHES:,} watchers", address.name, "msg/s",
+                     found["holdfast"], found["bare"], "bare streams", FANOUT_OWED)  # fmt: skip
+        delays = await _delays(server, address.name)
+        memory = await _memory(address)
+    return [fanout, *await _beside_watches(plan, address), memory, *delays]

@@ -1,8 +1,8 @@
 """Group commit: operations that arrive while batches are in flight form the next one.
 
-No timer: an idle engine sends at once, a busy one sends large batches.  Batches leave in the
-order of arrival.  A caller that leaves takes nothing with it: an operation not yet sent is
-dropped, one already sent is decided and its answer forgotten.
+No timer: an idle engine sends as soon as no more calls come in, a busy one sends large batches.
+Batches leave in the order of arrival.  A caller that leaves takes nothing with it: an operation
+not yet sent is dropped, one already sent is decided and its answer forgotten.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Protocol
 
 import structlog
 
+from holdfast_server.engine.load import Delays, LoadGauge, ServerLoad
 from holdfast_server.errors import Draining, HoldfastError, Overloaded
-from holdfast_server.model import BatchResult, Code, Operation, Outcome, subjects, weight
+from holdfast_server.model import BatchResult, Code, Operation, Outcome, Reserve, subjects, weight
 
 log = structlog.get_logger(__name__)
 
@@ -46,14 +47,20 @@ class BatchLimits:
     lines_max: int = 256
     queue_len_max: int = 20_000
 
+    @property
+    def worth_sending(self) -> int:
+        """Return the operations that make a batch for which nothing more is waited."""
+        return min(self.lane_operations_min, self.operations_max)
 
-@dataclass(eq=False)
+
+@dataclass(eq=False, slots=True)
 class _Group:
-    """Operations of one caller, answered together."""
+    """Operations of one caller, which came at one moment and are answered together."""
 
     answers: list[Answer | None]
     left: int
     done: asyncio.Future[list[Answer]]
+    came_s: float
 
     def settle(self, index: int, answer: Answer) -> None:
         """Give one operation its answer; the last one wakes the caller."""
@@ -73,6 +80,7 @@ class EngineCounters:
     batches: int = 0
     operations: int = 0
     overloaded: int = 0
+    shed: int = 0
     dropped: int = 0
     again: int = 0
 
@@ -91,13 +99,15 @@ class Batcher:
 
     store: Store
     limits: BatchLimits = BatchLimits()
+    gauge: LoadGauge = field(default_factory=LoadGauge)
     counters: EngineCounters = field(default_factory=EngineCounters)
     last_batch_at: float = 0.0
 
     def __post_init__(self) -> None:
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
-        self._in_flight: set[asyncio.Task[None]] = set()
+        self._in_flight: dict[asyncio.Task[None], float] = {}  # since when, the oldest first
+        self._round_trip_s = 0.0
         self._touched: set[str] = set()
         self._is_draining = False
 
@@ -106,13 +116,25 @@ class Batcher:
         """Return how many operations wait to be sent."""
         return len(self._queue)
 
+    def delays_at(self, now_s: float) -> Delays:
+        """Return how long the oldest operation has waited, and what the store takes to answer."""
+        waited_s = now_s - self._queue[0][1].came_s if self._queue else 0.0
+        if not self._in_flight:
+            return Delays(waited_s * 1000)
+        round_trip_s = max(self._round_trip_s, now_s - next(iter(self._in_flight.values())))
+        return Delays(waited_s * 1000, round_trip_s * 1000)
+
     async def execute(self, operation: Operation) -> Outcome:
         """Return what became of an operation.
 
-        Raises Overloaded at once when the queue is full, Draining after `drain`, or the store's
-        fault.  A cancelled caller detaches; it cancels no batch.
+        Raises Overloaded at once when the queue is full, or for a Reserve when the server is
+        overloaded; Draining after `drain`; or the store's fault.  A cancelled caller detaches;
+        it cancels no batch.
         """
-        (answer,) = await self.execute_many((operation,))
+        if self.gauge.load is ServerLoad.OVERLOADED:
+            (answer,) = await self.execute_many((operation,))
+        else:
+            (answer,) = await self._enqueue((operation,))
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -123,18 +145,28 @@ class Batcher:
         Operations of one call are decided in the order given.  Raises Overloaded or Draining
         when none was taken.
         """
-        if not operations:
-            return []
-        self._admit(len(operations))
-        group = _Group(
-            [None] * len(operations),
-            len(operations),
-            asyncio.get_running_loop().create_future(),
-        )
+        if self.gauge.load is not ServerLoad.OVERLOADED:
+            return await self._enqueue(operations)
+        taken = [operation for operation in operations if not isinstance(operation, Reserve)]
+        self.counters.shed += len(operations) - len(taken)
+        decided = iter(await self._enqueue(taken))
+        return [
+            self.gauge.refusal() if isinstance(operation, Reserve) else next(decided)
+            for operation in operations
+        ]
+
+    def _enqueue(self, operations: Sequence[Operation]) -> asyncio.Future[list[Answer]]:
+        """Have operations of one caller decided; return what will hold their answers."""
+        count, queue, loop = len(operations), self._queue, asyncio.get_running_loop()
+        self._admit(count)
+        group = _Group([None] * count, count, loop.create_future(), loop.time())
+        if not count:
+            group.done.set_result([])
         for index, operation in enumerate(operations):
-            self._queue.append((operation, group, index))
-        self._wake.set()
-        return await group.done
+            queue.append((operation, group, index))
+        if self._has_room():  # else a batch that lands wakes `run`
+            self._wake.set()
+        return group.done
 
     async def sweep(self) -> bool:
         """Send an empty batch, which ends what is due; tell whether more is due."""
@@ -145,12 +177,24 @@ class Batcher:
         """Send batches until cancelled."""
         while True:
             await self._wake.wait()
+            await self._gather()
             while self._queue and self._has_room():
                 batch, touched = self._cut()
                 if not batch:
                     break
                 self._start(batch, touched)
             self._wake.clear()
+
+    async def _gather(self) -> None:
+        """Let calls that have arrived come in: go on when a turn of the loop brought none.
+
+        A call takes several turns from the socket to the queue.  The first of a burst would leave
+        alone, and all others wait for its answer.
+        """
+        before = 0
+        while before < self.queue_len < self.limits.worth_sending:
+            before = self.queue_len
+            await asyncio.sleep(0)
 
     async def drain(self) -> None:
         """Refuse new operations and wait until every one taken has its answer."""
@@ -174,8 +218,7 @@ class Batcher:
         in_flight, limits = len(self._in_flight), self.limits
         if not in_flight:
             return True
-        worth = min(limits.lane_operations_min, limits.operations_max)
-        return in_flight < limits.lanes and len(self._queue) >= worth
+        return in_flight < limits.lanes and len(self._queue) >= limits.worth_sending
 
     def _cut(self) -> tuple[list[_Waiting], set[str]]:
         """Take the next batch off the queue, without those whose caller has left; say its subjects.
@@ -206,13 +249,14 @@ class Batcher:
         self.counters.operations += len(batch)
         self.last_batch_at = asyncio.get_running_loop().time()
         task = asyncio.create_task(self._send(batch), name="batch")
-        self._in_flight.add(task)
+        self._in_flight[task] = self.last_batch_at
         self._touched |= touched
         task.add_done_callback(partial(self._landed, touched))
 
     def _landed(self, touched: set[str], task: asyncio.Task[None]) -> None:
         self._touched -= touched
-        self._in_flight.discard(task)
+        began_s = self._in_flight.pop(task)
+        self._round_trip_s = asyncio.get_running_loop().time() - began_s
         self._wake.set()
 
     async def _send(self, batch: list[_Waiting]) -> None:

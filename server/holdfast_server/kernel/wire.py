@@ -197,7 +197,7 @@ def _text(value: Any) -> Any:
 
 def _levels(skus: Sequence[str], raws: Sequence[Any]) -> tuple[Level | None, ...]:
     return tuple(
-        decode_level(sku, raw) if raw else None for sku, raw in zip(skus, raws, strict=False)
+        [decode_level(sku, raw) if raw else None for sku, raw in zip(skus, raws, strict=False)]
     )
 
 
@@ -217,7 +217,7 @@ def decode_outcome(operation: Operation, out: Sequence[Any], now_ms: int) -> Out
     """Return the kernel's answer to one operation as a value."""
     code, sequence, body = int(out[0]), int(out[1]), out[2]
     if code <= Code.REPLAYED:
-        return _decode_success(operation, out, now_ms)
+        return Outcome(code, sequence, now_ms, *_success(operation, body, out[3:]))
     if code < Code.INVALID:
         if code == Code.AGAIN:
             return Outcome(code, sequence, now_ms)
@@ -241,17 +241,16 @@ def _refusal_levels(
     return _levels([line[0] for line in lines], out[3:])
 
 
-def _decode_success(operation: Operation, out: Sequence[Any], now_ms: int) -> Outcome:
-    code, sequence, body = int(out[0]), int(out[1]), out[2]
+def _success(operation: Operation, body: Any, levels: Sequence[Any]) -> tuple[Any, ...]:
+    """Return what an operation that succeeded has of reservation, levels and detail."""
     if isinstance(operation, _HOLDS):
         reservation = decode_reservation(operation.reservation_id, body)
-        levels = _levels(reservation_lines(reservation), out[3:]) if len(out) > 3 else ()
-        return Outcome(code, sequence, now_ms, reservation, levels)
+        skus = reservation_lines(reservation) if levels else ()
+        return reservation, _levels(skus, levels)
     if isinstance(operation, GetStock):
-        return Outcome(code, sequence, now_ms, None, _levels(operation.skus, out[3:]))
-    level = _levels((operation.sku,), out[3:])
+        return None, _levels(operation.skus, levels)
     place = decode_place(operation.location, body) if isinstance(operation, _COUNTS) else None
-    return Outcome(code, sequence, now_ms, None, level, place)
+    return None, _levels((operation.sku,), levels), place
 
 
 def decode_batch(operations: Sequence[Operation], answer: Sequence[Any]) -> BatchResult:

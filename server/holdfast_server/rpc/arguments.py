@@ -34,6 +34,14 @@ SEQUENCE_MAX = 2**53
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
+_Contextual = (
+    stock.ReserveRequest
+    | stock.CommitRequest
+    | stock.ReleaseRequest
+    | stock.ExtendRequest
+    | stock.GetStockRequest
+)
+
 SKU_LIMIT = f"must be 1 to {SKU_LEN_MAX} printable characters without outer spaces"
 
 
@@ -105,10 +113,11 @@ class Arguments:
             self.bad(field, f"must be from {low / 1000:g} s to {high / 1000:g} s")
         return ms
 
-    def context(self, value: types.Context) -> Context:
+    def context(self, request: _Contextual) -> Context:
         """Check and return what a caller says about itself."""
-        if not value.ByteSize():
+        if not request.HasField("context"):
             return _NO_CONTEXT
+        value = request.context
         context = Context(
             value.agent_id,
             value.session_id,
@@ -123,24 +132,26 @@ class Arguments:
 
     def lines(self, lines: Iterable[types.Line], *, low: int = 0) -> tuple[Line, ...]:
         """Check lines and return them summed by SKU and location, in order."""
-        merged: dict[tuple[str, str], int] = {}
-        count = 0
-        for line in lines:
-            sku, location, quantity = line.sku, line.location, line.quantity
+        given = [Line(line.sku, line.quantity, line.location) for line in lines]
+        if not low <= len(given) <= LINES_MAX:
+            self.bad("lines", f"must number {low} to {LINES_MAX}, not {len(given)}")
+        for index, (sku, quantity, location) in enumerate(given):
             if not is_sku(sku):
-                self.bad(f"lines[{count}].sku", SKU_LIMIT)
+                self.bad(f"lines[{index}].sku", SKU_LIMIT)
             if location:
-                self.location(f"lines[{count}].location", location)
+                self.location(f"lines[{index}].location", location)
             if not 1 <= quantity <= UNITS_MAX:
-                self.units(f"lines[{count}].quantity", quantity)
-            merged[sku, location] = merged.get((sku, location), 0) + quantity
-            count += 1
-        if not low <= count <= LINES_MAX:
-            self.bad("lines", f"must number {low} to {LINES_MAX}, not {count}")
-        for (sku, _location), total in merged.items():
+                self.units(f"lines[{index}].quantity", quantity)
+        return tuple(given) if len(given) == 1 else self._summed(given)
+
+    def _summed(self, lines: Iterable[Line]) -> tuple[Line, ...]:
+        totals: dict[tuple[str, str], int] = {}
+        for sku, quantity, location in lines:
+            totals[sku, location] = totals.get((sku, location), 0) + quantity
+        for (sku, _location), total in totals.items():
             if total > UNITS_MAX:
                 self.bad("lines.quantity", f"must sum to at most {UNITS_MAX} for {sku}")
-        return tuple(Line(sku, n, where) for (sku, where), n in sorted(merged.items()))
+        return tuple(Line(sku, total, where) for (sku, where), total in sorted(totals.items()))
 
 
 _NO_CONTEXT = Context()
@@ -155,7 +166,7 @@ def reserve(request: stock.ReserveRequest, caller: Caller) -> Reserve:
     check.sequence("if_sequence", request.if_sequence)
     if request.replaces:
         check.identifier("replaces", request.replaces)
-    context = check.context(request.context)
+    context = check.context(request)
     check.done()
     return Reserve(
         reservation_id,
@@ -177,7 +188,7 @@ def commit(request: stock.CommitRequest, caller: Caller) -> Commit:
     lines = check.lines(request.lines)
     check.text("order_ref", request.order_ref, bytes_max=ORDER_REF_BYTES_MAX)
     check.sequence("if_sequence", request.if_sequence)
-    context = check.context(request.context)
+    context = check.context(request)
     check.done()
     return Commit(
         request.reservation_id, caller, lines, request.order_ref, context, request.if_sequence
@@ -189,7 +200,7 @@ def release(request: stock.ReleaseRequest, caller: Caller) -> Release:
     check = Arguments()
     check.identifier("reservation_id", request.reservation_id)
     lines = check.lines(request.lines)
-    context = check.context(request.context)
+    context = check.context(request)
     check.done()
     return Release(request.reservation_id, caller, lines, context)
 
@@ -199,7 +210,7 @@ def extend(request: stock.ExtendRequest, caller: Caller) -> Extend:
     check = Arguments()
     check.identifier("reservation_id", request.reservation_id)
     ttl_ms = check.duration_ms("ttl", request.ttl)
-    context = check.context(request.context)
+    context = check.context(request)
     check.done()
     return Extend(request.reservation_id, caller, ttl_ms, context)
 
@@ -219,6 +230,6 @@ def get_stock(request: stock.GetStockRequest, caller: Caller) -> GetStock:
         check.bad("skus", f"must number 1 to {SKUS_MAX}, not {len(request.skus)}")
     for index, sku in enumerate(request.skus):
         check.sku(f"skus[{index}]", sku)
-    check.context(request.context)
+    check.context(request)
     check.done()
     return GetStock(tuple(dict.fromkeys(request.skus)))

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 import structlog
 
+from holdfast_server.engine.load import LoadGauge, ServerLoad
 from holdfast_server.errors import Draining, HoldfastError, InvalidArgument, Unimplemented
 from holdfast_server.model import Caller
 from holdfast_server.rpc.identity import Identities, Role
@@ -29,6 +30,9 @@ Response = TypeVar("Response")
 
 # A caller without a deadline is given one, or its calls would pile up behind a store that is away.
 DEADLINE_DEFAULT_S = 30.0
+
+# Trailing metadata of the calls of a loaded server.
+LOAD_KEY = "holdfast-load"
 
 AGENTS = frozenset({Role.AGENT})
 CONNECTORS = frozenset({Role.CONNECTOR})
@@ -51,6 +55,7 @@ class Calls:
     """What all calls of a server share."""
 
     identities: Identities
+    gauge: LoadGauge
     counters: Counter[tuple[str, str]] = field(default_factory=Counter)
     is_draining: bool = False
     drained: asyncio.Event = field(default_factory=asyncio.Event)
@@ -68,22 +73,32 @@ class Calls:
         """Turn an error inside into the call's status, and count how the call ended."""
         try:
             yield
-        except HoldfastError as error:
-            self.counters[name, error.reason] += 1
-            await context.abort(code_of(error), str(error), trailers_of(error))
-        except (asyncio.CancelledError, grpc.aio.AbortError):
-            self.counters[name, "CANCELLED"] += 1
-            raise
-        except TimeoutError:
-            self.counters[name, "DEADLINE_EXCEEDED"] += 1
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no answer in time")
-        except Exception as fault:  # the RPC boundary: a bug answers INTERNAL and is logged
-            log.exception("call failed", method=name)
-            self.counters[name, "INTERNAL"] += 1
-            bug = HoldfastError(f"internal error: {type(fault).__name__}")
-            await context.abort(code_of(bug), str(bug), trailers_of(bug))
+        except (Exception, asyncio.CancelledError) as error:  # the RPC boundary
+            await self.fail(name, context, error)
         else:
             self.counters[name, "OK"] += 1
+
+    async def fail(self, name: str, context: Context, error: BaseException) -> NoReturn:
+        """End a call with the status of its error.  A bug answers INTERNAL and is logged."""
+        if isinstance(error, asyncio.CancelledError | grpc.aio.AbortError):
+            self.counters[name, "CANCELLED"] += 1
+            raise error
+        if isinstance(error, TimeoutError):
+            self.counters[name, "DEADLINE_EXCEEDED"] += 1
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
+            await context.abort(code, "no answer in time", self.load_trailers())
+        if not isinstance(error, HoldfastError):
+            log.error("call failed", method=name, exc_info=error)
+            error = HoldfastError(f"internal error: {type(error).__name__}")
+        self.counters[name, error.reason] += 1
+        trailers = trailers_of(error) + self.load_trailers()
+        await context.abort(code_of(error), str(error), trailers)
+        raise AssertionError("abort() always raises")  # pragma: no cover
+
+    def load_trailers(self) -> tuple[tuple[str, str], ...]:
+        """Return the trailing metadata that tells how loaded the server is, if it is."""
+        load = self.gauge.load
+        return () if load is ServerLoad.NORMAL else ((LOAD_KEY, load.name.lower()),)
 
 
 def later(rpc: str) -> Any:
@@ -108,13 +123,19 @@ def unary(
         @wraps(method)
         async def handler(self: Any, request: Request, context: Context) -> Response:
             calls: Calls = self.calls
-            async with calls.answering(name, context):
+            try:  # as `answering`, which costs 2 us a call
                 caller = calls.begin(context, allowed, request)
                 if context.time_remaining() is not None:  # gRPC cancels the handler by then
-                    return await method(self, request, caller)
-                async with asyncio.timeout(DEADLINE_DEFAULT_S):
-                    return await method(self, request, caller)
-            raise AssertionError("answering() always raises")  # pragma: no cover
+                    response = await method(self, request, caller)
+                else:
+                    async with asyncio.timeout(DEADLINE_DEFAULT_S):
+                        response = await method(self, request, caller)
+            except (Exception, asyncio.CancelledError) as error:  # the RPC boundary
+                await calls.fail(name, context, error)
+            calls.counters[name, "OK"] += 1
+            if calls.gauge.load is not ServerLoad.NORMAL:
+                context.set_trailing_metadata(calls.load_trailers())
+            return response
 
         return handler
 

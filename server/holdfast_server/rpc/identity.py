@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,15 @@ class Principal:
 Metadata = Iterable[tuple[str, str | bytes]] | None
 
 
+@lru_cache(maxsize=4_096)
+def _by_word(name: str | bytes) -> Caller:
+    if not isinstance(name, str) or not PRINCIPAL.fullmatch(name):
+        raise InvalidArgument.of(
+            ("metadata.holdfast-principal", "must be 1 to 128 of [A-Za-z0-9._:@/-]")
+        )
+    return Caller(name)
+
+
 class Identities:
     """Tells who calls, and whether it may.  No principals is open mode."""
 
@@ -68,7 +78,7 @@ class Identities:
         """
         given = dict(metadata or ())
         if self.is_open:
-            return self._by_word(given.get("holdfast-principal", ANONYMOUS))
+            return _by_word(given.get("holdfast-principal", ANONYMOUS))
         scheme, _, token = str(given.get("authorization", "")).partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("send metadata `authorization: Bearer TOKEN`")
@@ -79,13 +89,6 @@ class Identities:
                 metadata={"role": principal.role.value},
             )
         return Caller(principal.name, principal.role is Role.OPERATOR)
-
-    def _by_word(self, name: str | bytes) -> Caller:
-        if not isinstance(name, str) or not PRINCIPAL.fullmatch(name):
-            raise InvalidArgument.of(
-                ("metadata.holdfast-principal", "must be 1 to 128 of [A-Za-z0-9._:@/-]")
-            )
-        return Caller(name)
 
     def _by_token(self, token: str) -> Principal:
         digest = sha256(token.encode()).hexdigest()

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from holdfast.v1 import stock_pb2 as stock
 from holdfast.v1 import types_pb2 as types
+from holdfast_server.engine.load import ServerLoad
 from holdfast_server.model import (
     Code,
     Context,
@@ -159,3 +161,11 @@ def refusal(outcome: Outcome) -> types.Refusal:
         lines=[_refused_line(line) for line in lines],
         message=_WORDS[code],
     )
+
+
+def server_pressure(load: ServerLoad) -> stock.ServerPressure:
+    """Return what a server of this load asks of all clients."""
+    message = stock.ServerPressure(load=load)  # type: ignore[arg-type]  # same numbers, tested
+    if load.suggested_min_interval_ms:
+        message.suggested_min_interval.CopyFrom(duration(load.suggested_min_interval_ms))
+    return message

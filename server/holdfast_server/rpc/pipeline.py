@@ -15,9 +15,10 @@ import grpc
 
 from holdfast.v1 import stock_pb2 as pb
 from holdfast_server.engine.batcher import Answer, Batcher
+from holdfast_server.engine.load import ServerLoad
 from holdfast_server.errors import HoldfastError, InvalidArgument, error_of
 from holdfast_server.model import Caller, Code, Operation, Outcome
-from holdfast_server.rpc import arguments, responses
+from holdfast_server.rpc import arguments, messages, responses
 from holdfast_server.rpc.call import AGENTS, MALFORMED, Calls, Context, check_message
 from holdfast_server.rpc.status import status_of
 
@@ -131,6 +132,9 @@ class Pipeline:
         except HoldfastError as error:
             answers = [error] * len(frame.operations)
         response = frame.response(answers)
+        load = self._batcher.gauge.load
+        if load is not ServerLoad.NORMAL:
+            response.server_pressure.CopyFrom(messages.server_pressure(load))
         async with writing:  # a stream takes one write at a time
             with suppress(grpc.aio.UsageError, grpc.aio.InternalError):  # the caller has gone
                 await context.write(response)

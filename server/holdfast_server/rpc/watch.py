@@ -13,6 +13,7 @@ from typing import NamedTuple
 import grpc
 
 from holdfast.v1 import stock_pb2 as pb
+from holdfast_server.engine.load import ServerLoad
 from holdfast_server.errors import HoldfastError, ResumeTokenExpired, SlowConsumer, StoreUnavailable
 from holdfast_server.model import Level, Position
 from holdfast_server.rpc import messages, tokens
@@ -146,7 +147,7 @@ class Watch:
                     watcher.ending = Ending.EPOCH_CHANGED
                 else:
                     watcher.restart()
-            update = watcher.take()
+            update = watcher.take(self._calls.gauge.load.suggested_min_interval_ms / 1000)
             if update is None:
                 await watcher.wait()
                 continue
@@ -196,12 +197,16 @@ class Watch:
 
     def _head(self, watcher: Watcher, update: Update) -> bytes:
         """Return all of a message but its levels, made once for all streams that stand alike."""
-        key = (watcher.epoch, *update[:4], *update[5:])
+        load = self._calls.gauge.load
+        key = (load, watcher.epoch, *update[:4], *update[5:])
         head = self._heads.get(key)
         if head is None:
             if len(self._heads) >= HEADS_MAX:
                 self._heads.clear()
-            head = self._heads[key] = self._made(watcher, update).SerializeToString()
+            message = self._made(watcher, update)
+            if load is not ServerLoad.NORMAL:
+                message.server_pressure.CopyFrom(messages.server_pressure(load))
+            head = self._heads[key] = message.SerializeToString()
         return head
 
     def _made(self, watcher: Watcher, update: Update) -> pb.WatchResponse:
