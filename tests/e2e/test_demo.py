@@ -43,7 +43,7 @@ def test_a_short_race_keeps_every_promise_and_heeding_the_advice_saves_refusals(
     assert report["holds"]
     off, on = (report["races"][pacing] for pacing in ("off", "on"))
     for race in (off, on):
-        assert {check["name"] for check in race["checks"]} == CHECKS
+        assert {check["name"] for check in race["checks"]} >= CHECKS
         assert all(check["looked_at"] for check in race["checks"])
         assert race["counts"]["units_sold"] > 0
         assert "errors" not in race["counts"]
