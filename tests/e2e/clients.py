@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from holdfast import AsyncClient, Client
+from tests.unit.watched import ThreadedWatch
 
 
 class Threaded:
@@ -22,6 +23,8 @@ class Threaded:
         member = getattr(self._blocking, name)
         if not callable(member):
             return member
+        if name == "watch":
+            return lambda *given, **options: ThreadedWatch(member(*given, **options))
         if name == "hold":
             return lambda *given, **options: Threaded(member(*given, **options))
         if inspect.isgeneratorfunction(member):

@@ -377,6 +377,74 @@ def test_an_interval_has_a_unit(text: str, seconds: float) -> None:
     assert SECONDS.convert(text, None, None) == seconds
 
 
+# watch
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_watch_prints_levels_and_then_what_changes(target: str, sku: str) -> None:
+    words = ("watch", sku, "--limit", "2", "--json", "--target", target)
+    with process(*words) as watching:
+        assert watching.stdout is not None
+        level, through = (json.loads(watching.stdout.readline()) for _ in range(2))
+        assert (level["kind"], level["sku"], level["available"]) == ("level", sku, 5)
+        assert (through["kind"], through["is_snapshot"]) == ("through", True)
+        assert holdfast("reserve", f"{sku}=2", target=target).returncode == 0
+        level, through = documents(watching.stdout.read())
+        assert (level["available"], level["held"], level["pressure"]) == (3, 2, "SCARCE")
+        assert (through["is_snapshot"], through["through_sequence"]) == (False, level["revision"])
+        assert watching.wait() == 0
+
+
+def test_watch_goes_on_from_its_token(target: str, sku: str) -> None:
+    words = ("watch", sku, "--limit", "1", "--json")
+    _level, through = documents(holdfast(*words, target=target).stdout)
+    assert holdfast("reserve", sku, target=target).returncode == 0
+    resumed = holdfast(*words, "--resume", through["resume_token"], target=target)
+    level, then = documents(resumed.stdout)
+    assert (level["available"], then["is_snapshot"]) == (4, False)
+    assert then["through_sequence"] >= level["revision"] > through["through_sequence"]
+
+
+def test_watch_names_an_unknown_sku_and_follows_it_once_it_is_there(
+    target: str, tmp_path: Path
+) -> None:
+    sku = unique("sku-")
+    with process("watch", sku, "--target", target) as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline().endswith(f"-- not there yet: {sku}\n")
+        assert load(target, tmp_path, f"sku,on_hand\n{sku},7\n").returncode == 0
+        assert any(f"{sku}  available 7, held 0, " in line for line in watching.stdout)
+
+
+def test_watch_all_has_every_item(target: str, sku: str) -> None:
+    done = holdfast("watch", "--all", "--limit", "1", "--json", target=target)
+    levels = [one["sku"] for one in documents(done.stdout) if one["kind"] == "level"]
+    listed = documents(holdfast("items", "--json", target=target).stdout)
+    assert sorted(levels) == sorted(entry["item"]["sku"] for entry in listed)
+    assert sku in levels
+
+
+def test_watch_ends_quietly_when_it_is_interrupted(target: str, sku: str) -> None:
+    with process("watch", sku, "--target", target) as watching:
+        assert watching.stdout is not None
+        watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        said = watching.communicate(timeout=30)
+        assert (watching.returncode, *said) == (0, "", "")
+
+
+def test_watch_fails_without_a_server_and_with_a_token_that_is_none(target: str, sku: str) -> None:
+    absent = holdfast("watch", "--all", target="127.0.0.1:1")
+    assert absent.returncode == 1
+    assert absent.stderr.startswith("holdfast: no server at 127.0.0.1:1 ")
+    refused = holdfast("watch", sku, "--resume", "guessed", target=target)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("holdfast: INVALID_ARGUMENT: ")
+
+
 # ledger and check
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
-from random import Random
 
 import pytest
 
@@ -14,10 +14,18 @@ from holdfast_server.catalogue import CatalogueItem
 from holdfast_server.checks import Verdict
 from holdfast_server.cli import demonstrating
 from holdfast_server.demo import Race, Result
-from holdfast_server.demo.agents import HOT_SKU, Shop
+from holdfast_server.demo.shop import HOT_SKU, Shop
 from holdfast_server.demo.tally import Tally, at
 
 COMMAND = (sys.executable, "-m", "holdfast_server.cli", "demo")
+CHECKS = {
+    "never_oversold",
+    "exactly_one_end",
+    "ledger_gapless",
+    "replay_equals_state",
+    "acknowledged_found",
+    "books_balance",
+}
 
 
 def demo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -26,53 +34,72 @@ def demo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_short_race_keeps_every_promise(tmp_path: Path) -> None:
-    done = demo(tmp_path, "--seconds", "3", "--agents", "80", "--json")
+def test_a_short_race_keeps_every_promise_and_heeding_the_advice_saves_refusals(
+    tmp_path: Path,
+) -> None:
+    done = demo(tmp_path, "--seconds", "2", "--agents", "80", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["holds"]
-    assert {check["name"] for check in report["checks"]} == {
-        "never_oversold",
-        "exactly_one_end",
-        "ledger_gapless",
-        "replay_equals_state",
-        "watch_gapless",
-        "acknowledged_found",
-        "books_balance",
-    }
-    assert all(check["looked_at"] for check in report["checks"])
-    counts = report["counts"]
-    assert counts["units_sold"] > 0
-    assert counts["sold_out"] > 0
-    assert "errors" not in counts
+    off, on = (report["races"][pacing] for pacing in ("off", "on"))
+    for race in (off, on):
+        assert {check["name"] for check in race["checks"]} >= CHECKS
+        assert all(check["looked_at"] for check in race["checks"])
+        assert race["counts"]["units_sold"] > 0
+        assert "errors" not in race["counts"]
+    assert off["counts"]["sessions"] == on["counts"]["sessions"]
+    assert on["counts"]["waited"] > 0
+    assert on["counts"]["redirected"] > 0
+    assert {"waited", "redirected"}.isdisjoint(off["counts"])
+    assert on["refusals_per_100_orders"] < off["refusals_per_100_orders"]
 
 
 def test_a_race_prints_lines_where_there_is_no_terminal_and_leaves_nothing(tmp_path: Path) -> None:
     done = demo(tmp_path, "--seconds", "0.5", "--agents", "10", "--seed", "7")
     assert done.returncode == 0, done.stderr
-    assert "imported 210 items, 32563 units, from 630 rows" in done.stdout
-    assert "10 agents shop for 0.5 s" in done.stdout
+    assert done.stdout.count("imported 210 items, 32563 units, from 630 rows") == 2
+    assert "10 agents that ignore the advice shop for 0.5 s" in done.stdout
+    assert "10 agents that heed the advice serve the same " in done.stdout
+    assert "refusals per 100 orders with pacing" in done.stdout
     assert done.stdout.endswith("nothing was oversold\n")
     assert "\x1b" not in done.stdout
     assert not list(tmp_path.iterdir())
 
 
-def test_the_exit_status_follows_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(race: Race, _screen: object) -> Result:
-        return Result(
-            race, Tally(), 1.0, [], [Verdict("never_oversold", False, 1, ["#3 oversold"])]
-        )
+def test_one_race_alone_has_nothing_to_compare(tmp_path: Path) -> None:
+    done = demo(tmp_path, "--seconds", "0.5", "--agents", "10", "--pacing", "on")
+    assert done.returncode == 0, done.stderr
+    assert "10 agents that heed the advice shop for 0.5 s" in done.stdout
+    assert "pacing off" not in done.stdout
+    assert "with pacing" not in done.stdout
 
-    monkeypatch.setattr(demonstrating, "run", broken)
+
+def broken(pacing: str, *, refusals: int = 0) -> Result:
+    verdict = Verdict("never_oversold", False, 1, ["#3 oversold"])
+    return Result(pacing, Tally(Counter(refusals=refusals, orders=10)), 1.0, [verdict])
+
+
+def test_the_exit_status_follows_the_verdict_and_what_is_bad_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def run(_race: Race, _screen: object) -> list[Result]:
+        return [broken("off", refusals=1), broken("on", refusals=2)]
+
+    monkeypatch.setattr(demonstrating, "run", run)
     with pytest.raises(SystemExit) as ended:
-        demonstrating.demo_command(["--json"])
+        demonstrating.demo_command([])
     assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert "pacing on: never_oversold: #3 oversold" in said
+    assert "PACING DID NOT HELP: 20.0 refusals per 100 orders with pacing, 10.0 without" in said
+    assert said.endswith("A PROMISE WAS BROKEN\n")
 
 
-def test_most_agents_want_the_hot_item() -> None:
+def test_customers_are_the_same_in_every_race_and_most_want_the_hot_item() -> None:
     items = [CatalogueItem(2, "MUG", stock={"Main": 90}), CatalogueItem(3, HOT_SKU)]
-    shop, rng = Shop.of(items, Tally()), Random(1)
-    wanted = [line.sku for _ in range(200) for line in shop.basket(rng)]
+    baskets = [Shop(items, seed=5).customer(number).basket for number in range(200)]
+    assert baskets == [Shop(items, seed=5).customer(number).basket for number in range(200)]
+    wanted = [line.sku for basket in baskets for line in basket]
     assert wanted.count(HOT_SKU) > wanted.count("MUG") > 0
 
 

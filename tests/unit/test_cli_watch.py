@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import pty
 import signal
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.live import Live
 
+from holdfast import AsyncClient, LagCause, Lagging, ServerLoad, StockChanges
+from holdfast.levels import KnownLevels
+from holdfast.responses import level_of
 from holdfast_server import errors
+from holdfast_server.cli.watching import TableScreen
 from tests.unit.watched import (
     Script,
     Stream,
@@ -124,6 +132,19 @@ async def test_on_a_terminal_there_is_a_table() -> None:
     assert (process.returncode, err) == (0, b"")
     assert b"SLOW_DOWN" in shown
     assert b"through 6" in shown
+
+
+async def test_the_table_keeps_to_the_height_of_the_terminal_whatever_it_says() -> None:
+    console = Console(file=io.StringIO(), width=40, height=8)
+    live = Live(console=console, auto_refresh=False)
+    screen, watch = TableScreen(live, KnownLevels().view), AsyncClient().watch()
+    levels = tuple(level_of(level(f"A-LONG-SKU-{number}", number, 1)) for number in range(20))
+    screen.show(StockChanges(levels, 1, True, 0, ("B",) * 20, ServerLoad.NORMAL), watch)
+    screen.show(Lagging(LagCause.DISCONNECTED, 1, datetime.now(UTC), "no route " * 20), watch)
+    screen.refresh()
+    shown = console.render_lines(live.get_renderable(), pad=False)
+    assert len(shown) < 8
+    assert "".join(part.text for part in shown[-1]).startswith("16 more items, cut off since ")
 
 
 def _read(terminal: Any) -> bytes:

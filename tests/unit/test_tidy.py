@@ -39,13 +39,14 @@ ARROWS: dict[str, set[str]] = {
     "catalogue": set(),
     "checks": set(),
     # Values and settings, which every room may know.
+    "colours": set(),
     "errors": set(),
     "config": set(),
     "logs": set(),
     "pressure": set(),
     "model": set(),
 }
-VALUES = {"errors", "config", "logs", "pressure", "model"}
+VALUES = {"colours", "errors", "config", "logs", "pressure", "model"}
 GRPC_ROOMS = {"rpc", "app", "checks"}
 REDIS_ROOMS = ("stores.redis", "locks")
 

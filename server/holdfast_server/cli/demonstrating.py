@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import click
 import uvloop
 from rich.console import Console
 
 from holdfast import HoldfastError
 from holdfast_server import logs
-from holdfast_server.cli.ledger import show_verdicts
 from holdfast_server.cli.terminal import Failure, Output, json_option
-from holdfast_server.demo import Race, Result, run
+from holdfast_server.demo import PACINGS, Race, Result, run
 from holdfast_server.demo.screen import LineScreen, LiveScreen, SilentScreen
 from holdfast_server.errors import StoreFault
 from holdfast_server.stores.redis.embedded import EmbeddedStartFailed
 
 AGENTS_MAX = 5_000
 SECONDS_MAX = 3_600.0
-ROWS = (
-    ("sessions", "sessions"),
-    ("went away, all sold out", "went_away"),
-    ("slowed down as advised", "slowed_down"),
-    ("took another item as advised", "took_another"),
-    ("refused, sold out", "sold_out"),
+COUNTS = (
+    ("customers served", "sessions"),
+    ("waited as advised", "waited"),
+    ("took something else as advised", "redirected"),
+    ("took something else after a refusal", "tried_another"),
+    ("refusals, sold out", "refusals"),
     ("holds", "holds"),
-    ("orders", "orders"),
     ("payments failed", "payment_failed"),
     ("changes of mind", "changed_mind"),
     ("agents died with a hold", "died"),
     ("paid after the expiry", "paid_late"),
-    ("units sold", "units_sold"),
     ("units given back", "units_back"),
+    ("units sold", "units_sold"),
+    ("orders", "orders"),
     ("errors", "errors"),
 )
 
@@ -41,7 +43,7 @@ ROWS = (
     type=click.FloatRange(0.1, SECONDS_MAX),
     default=Race.seconds,
     show_default=True,
-    help="How long agents begin new sessions.",
+    help="How long agents take new customers, in the first race.",
 )
 @click.option(
     "--agents",
@@ -50,51 +52,104 @@ ROWS = (
     show_default=True,
     help="Agents at once.",
 )
-@click.option("--seed", type=int, default=Race.seed, show_default=True, help="Of the agents' dice.")
+@click.option("--seed", type=int, default=Race.seed, show_default=True, help="Of the dice.")
+@click.option(
+    "--pacing",
+    type=click.Choice(list(PACINGS)),
+    default=Race.pacing,
+    show_default=True,
+    help="Whether agents heed the server's advice; both: first not, then the same race again.",
+)
 @json_option
-def demo_command(seconds: float, agents: int, seed: int, as_json: bool) -> None:
+def demo_command(as_json: bool, **options: Any) -> None:
     """Let hundreds of agents race for a catalogue, and check every promise.
 
-    Serves on a private Valkey in a temporary directory and leaves nothing behind. Exit status 0
-    means that every promise was kept.
+    Twice: first the agents ignore the server's advice, then agents that heed it serve the same
+    customers. Each race has a server of its own on a private Valkey in a temporary directory, and
+    leaves nothing behind. Exit status 0 means that every promise was kept.
     """
     logs.configure(level="warning", style="auto")
     output, console = Output(as_json), Console(highlight=False)
     screen = LiveScreen(console) if console.is_terminal else LineScreen(console)
+    race = Race(**options)
     try:
-        race = Race(seconds, agents, seed)
-        result = uvloop.run(run(race, SilentScreen() if as_json else screen))
+        results = uvloop.run(run(race, SilentScreen() if as_json else screen))
     except (EmbeddedStartFailed, StoreFault, HoldfastError, OSError) as error:
         raise Failure(str(error), as_json=as_json) from error
-    _report(output, result)
-    if not result.holds:
+    if as_json:
+        output.document(_document(race, results))
+    else:
+        _report(output, results)
+    if not all(result.holds for result in results):
         raise click.exceptions.Exit(1)
 
 
-def _report(output: Output, result: Result) -> None:
+def _document(race: Race, results: Sequence[Result]) -> dict[str, Any]:
+    return {
+        "seconds": race.seconds,
+        "agents": race.agents,
+        "seed": race.seed,
+        "holds": all(result.holds for result in results),
+        "races": {result.pacing: _facts(result) for result in results},
+    }
+
+
+def _facts(result: Result) -> dict[str, Any]:
     tally = result.tally
     p50, p99 = tally.percentiles_ms()
-    rate = len(tally.seconds) / result.shopping_s
-    if output.as_json:
-        output.document(
-            {
-                "seconds": result.race.seconds,
-                "agents": result.race.agents,
-                "seed": result.race.seed,
-                "counts": dict(tally.counts),
-                "operations": len(tally.seconds),
-                "operations_per_second": round(rate, 1),
-                "latency_ms": {"p50": round(p50, 2), "p99": round(p99, 2)},
-                "holds": result.holds,
-                "checks": result.verdicts,
-            }
-        )
-        return
-    rows = [(name, tally.counts[key]) for name, key in ROWS]
-    rows += [(key, count) for key, count in tally.counts.items() if key.startswith("error_")]
-    speed = f"{rate:.0f} operations/s, latency {p50:.1f} ms median, {p99:.1f} ms at p99"
+    return {
+        "shopping_seconds": round(result.shopping_s, 1),
+        "counts": dict(tally.counts),
+        "refusals_per_100_orders": round(tally.refusals_per_100_orders, 1),
+        "operations": len(tally.seconds),
+        "operations_per_second": round(len(tally.seconds) / result.shopping_s),
+        "latency_ms": {"p50": round(p50, 2), "p99": round(p99, 2)},
+        "holds": result.holds,
+        "checks": result.verdicts,
+    }
+
+
+def _report(output: Output, results: Sequence[Result]) -> None:
+    columns = [f"#pacing {result.pacing}" for result in results]
     output.say("")
-    output.table(("what happened", "#"), rows)
-    output.say(f"\n{speed}\n")
-    show_verdicts(output, result.verdicts)
-    output.say("\nnothing was oversold" if result.holds else "\nA PROMISE WAS BROKEN")
+    output.table(("what happened", *columns), _rows([_facts(result) for result in results]))
+    output.say("")
+    output.table(
+        ("check, and how much it looked at", *columns),
+        [
+            (same[0].name, *(f"{_word(one.holds)}, {one.looked_at}" for one in same))
+            for same in zip(*(result.verdicts for result in results), strict=True)
+        ],
+    )
+    for result in results:
+        for verdict in result.verdicts:
+            for violation in verdict.violations:
+                output.say(f"pacing {result.pacing}: {verdict.name}: {violation}")
+    output.say("")
+    if len(results) > 1:
+        output.say(_compared(*(result.tally.refusals_per_100_orders for result in results)))
+    holds = all(result.holds for result in results)
+    output.say("nothing was oversold" if holds else "A PROMISE WAS BROKEN")
+
+
+def _rows(facts: Sequence[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
+    reasons = sorted({key for one in facts for key in one["counts"] if key.startswith("error_")})
+    for name, key in (*COUNTS, *((reason, reason) for reason in reasons)):
+        yield name, *(one["counts"].get(key, 0) for one in facts)
+    for name, key in (
+        ("refusals per 100 orders", "refusals_per_100_orders"),
+        ("seconds of shopping", "shopping_seconds"),
+        ("operations/s", "operations_per_second"),
+    ):
+        yield name, *(one[key] for one in facts)
+    for name, key in (("latency ms, median", "p50"), ("latency ms, p99", "p99")):
+        yield name, *(one["latency_ms"][key] for one in facts)
+
+
+def _word(holds: bool) -> str:  # the word for it
+    return "holds" if holds else "BROKEN"
+
+
+def _compared(ignored: float, heeded: float) -> str:
+    words = f"{heeded:.1f} refusals per 100 orders with pacing, {ignored:.1f} without"
+    return words if heeded < ignored else f"PACING DID NOT HELP: {words}"

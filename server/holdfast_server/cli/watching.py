@@ -10,7 +10,7 @@ from functools import wraps
 from typing import Any, Protocol
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +20,6 @@ from holdfast import (
     Change,
     Lagging,
     LevelView,
-    Pressure,
     Resumed,
     Resynced,
     StockChanges,
@@ -28,15 +27,9 @@ from holdfast import (
 )
 from holdfast_server.cli.client import SECONDS, Call, calls_server
 from holdfast_server.cli.terminal import Output, clock
+from holdfast_server.colours import STYLES
 
 REFRESH_S = 0.25
-STYLES = {
-    Pressure.PLENTY: "green",
-    Pressure.NORMAL: "green",
-    Pressure.LOW: "yellow",
-    Pressure.SCARCE: "red",
-    Pressure.SOLD_OUT: "bold red",
-}
 URGENCY = {pressure: number for number, pressure in enumerate(STYLES)}
 COLUMNS = ("sku", "#available", "#held", "#committed", "pressure", "advice", "#revision", "#age")
 
@@ -212,13 +205,14 @@ class TableScreen:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for column in COLUMNS:
             justify = "right" if column.startswith("#") else "left"
-            table.add_column(column.lstrip("#"), justify=justify)  # type: ignore[arg-type]  # both are
+            table.add_column(column.lstrip("#"), no_wrap=True, justify=justify)  # type: ignore[arg-type]  # both are
         for level in urgent[:room]:
             table.add_row(*self._row(level))
         hidden = len(urgent) - room
-        more = f", {hidden} more items" if hidden > 0 else ""
-        table.caption, table.caption_justify = Text(f"{self._status}{more}"), "left"
-        self._live.update(table, refresh=True)
+        more = f"{hidden} more items, " if hidden > 0 else ""
+        # On one line whatever it says, or the table would not fit any more.
+        status = Text(f"{more}{self._status}", no_wrap=True, overflow="ellipsis")
+        self._live.update(Group(table, status), refresh=True)
 
     def _row(self, level: StockLevel) -> tuple[Text, ...]:
         known = self._levels.known(level.sku)

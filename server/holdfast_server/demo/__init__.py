@@ -1,5 +1,5 @@
 """The demo: hundreds of agents race for one catalogue, and the checks judge what came of it."""
 
-from holdfast_server.demo.race import Race, Result, run
+from holdfast_server.demo.race import PACINGS, Race, Result, run
 
-__all__ = ["Race", "Result", "run"]
+__all__ = ["PACINGS", "Race", "Result", "run"]

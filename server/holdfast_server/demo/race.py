@@ -1,14 +1,14 @@
-"""One race from start to verdict: serve, import, shop, wait for the last holds, check."""
+"""Races from start to verdict: serve, import, shop, wait for the last holds, check."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
-from random import Random
+from itertools import count
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
@@ -19,32 +19,69 @@ from holdfast_server.catalogue import Catalogue
 from holdfast_server.checks import Verdict, check_server
 from holdfast_server.checks.verdict import VIOLATIONS_MAX
 from holdfast_server.config import ServerConfig
-from holdfast_server.demo.agents import TTL_S, Agent, Heeding, Shop
+from holdfast_server.demo.agents import Agent
+from holdfast_server.demo.heeding import Heeding
+from holdfast_server.demo.shop import TTL_S, Shop
 from holdfast_server.demo.tally import Tally
 
 CLIENTS = 4
 LAST_HOLDS_S_MAX = TTL_S[1] + 10.0
 POLL_S = 0.1
 TIMEOUT_S = 10.0  # of one call: the race shares its processor with the server
+WATCH_INTERVAL_S = 0.1
+PACINGS = {"off": ("off",), "on": ("on",), "both": ("off", "on")}
 
 
 @dataclass(frozen=True)
 class Race:
-    """How long, how many, and which dice."""
+    """How long, how many, which dice, and whether the advice is ignored, heeded, or first the one.
 
-    seconds: float = 20.0
+    Of both races the second serves the same customers as the first, however long that takes.
+    """
+
+    seconds: float = 8.0
     agents: int = 300
     seed: int = 1
+    pacing: str = "both"
+
+
+@dataclass
+class Heat:
+    """One race; without a number of customers its agents begin new sessions for `seconds`."""
+
+    race: Race
+    pacing: str
+    shop: Shop
+    customers: int | None
+    tally: Tally
+
+    @property
+    def is_paced(self) -> bool:
+        """Tell whether the agents heed the advice."""
+        return self.pacing == "on"
+
+    @property
+    def agents(self) -> str:
+        """Say who races."""
+        return f"{self.race.agents} agents that {'heed' if self.is_paced else 'ignore'} the advice"
+
+    def numbers(self) -> Iterator[int]:
+        """Yield the numbers of the customers, for all agents."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.race.seconds
+        for number in count(1):
+            if loop.time() >= deadline if self.customers is None else number > self.customers:
+                return
+            yield number
 
 
 @dataclass(frozen=True)
 class Result:
     """What came of a race."""
 
-    race: Race
+    pacing: str
     tally: Tally
     shopping_s: float
-    items: Sequence[ItemEntry]
     verdicts: list[Verdict]
 
     @property
@@ -54,29 +91,39 @@ class Result:
 
 
 class Screen(Protocol):
-    """Whatever shows how the race goes."""
+    """Whatever shows how a race goes."""
 
     def note(self, text: str) -> None:
         """Say that a new part of the race begins."""
         ...
 
-    async def follow(self, race: Race, tally: Tally, client: AsyncClient) -> None:
-        """Show the race until cancelled."""
+    async def follow(self, heat: Heat, client: AsyncClient) -> None:
+        """Show the race until cancelled; the client's levels are live."""
         ...
 
 
-async def run(race: Race, screen: Screen) -> Result:
-    """Run a race on a server of its own.  Raises what the server and its client raise."""
+async def run(race: Race, screen: Screen) -> list[Result]:
+    """Run each race on a server of its own.  Raises what a server and its clients raise."""
     sample = files("holdfast_server").joinpath("samples", "catalogue.csv")
     parsed = catalogue.parse(sample.read_bytes())
+    shop = Shop(list(parsed.items.values()), race.seed)
+    results: list[Result] = []
+    for pacing in PACINGS[race.pacing]:
+        customers = results[0].tally.counts["sessions"] if results else None
+        heat = Heat(race, pacing, shop, customers, Tally())
+        results.append(await _run(heat, parsed, screen))
+    return results
+
+
+async def _run(heat: Heat, parsed: Catalogue, screen: Screen) -> Result:
+    tally, served = heat.tally, f"shop for {heat.race.seconds:g} s"
+    if heat.customers is not None:
+        served = f"serve the same {heat.customers} customers"
     async with _serving() as target, _clients(target) as (observer, *clients):
         await _import(observer, parsed, screen)
-        tally = Tally()
-        shop = Shop.of(list(parsed.items.values()), tally)
-        for client in clients:
-            client.pacing = Heeding(shop, Random(f"{race.seed}/pacing"))
-        screen.note(f"{race.agents} agents shop for {race.seconds:g} s, on {CLIENTS} clients")
-        await _shop(race, shop, clients, _followed(screen, race, tally, observer))
+        screen.note(f"{heat.agents} {served}")
+        async with _followed(screen, heat, observer, *(clients if heat.is_paced else ())):
+            await _shop(heat, clients)
         shopping_s = time.perf_counter() - tally.started
         screen.note("waiting for the last holds to end by themselves")
         items = await _last_holds(observer)
@@ -84,7 +131,7 @@ async def run(race: Race, screen: Screen) -> Result:
             f"checking every promise against {len(tally.acknowledged)} acknowledged answers"
         )
         verdicts = await check_server(observer, tally.acknowledged)
-        return Result(race, tally, shopping_s, items, [*verdicts, _books(items, tally)])
+    return Result(heat.pacing, tally, shopping_s, [*verdicts, _books(items, tally)])
 
 
 @asynccontextmanager
@@ -113,29 +160,34 @@ async def _import(client: AsyncClient, parsed: Catalogue, screen: Screen) -> Non
 
 
 @asynccontextmanager
-async def _followed(
-    screen: Screen, race: Race, tally: Tally, client: AsyncClient
-) -> AsyncIterator[None]:
-    following = asyncio.create_task(screen.follow(race, tally, client))
+async def _followed(screen: Screen, heat: Heat, *watching: AsyncClient) -> AsyncIterator[None]:
+    """Show a race, and keep the levels of some clients live, the first of them for the screen."""
+    heat.tally.started = time.perf_counter()
+    works = [screen.follow(heat, watching[0]), *map(_keep_live, watching)]
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         yield
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _shop(
-    race: Race,
-    shop: Shop,
-    clients: Sequence[AsyncClient],
-    followed: AbstractAsyncContextManager[None],
-) -> None:
-    deadline = asyncio.get_running_loop().time() + race.seconds
-    async with followed, asyncio.TaskGroup() as group:
-        for number in range(race.agents):
-            rng = Random(f"{race.seed}/{number}")
-            agent = Agent(f"agent-{number}", clients[number % len(clients)], shop, rng)
-            group.create_task(agent.shop_until(deadline))
+async def _keep_live(client: AsyncClient) -> None:
+    async with client.watch(min_interval=WATCH_INTERVAL_S) as watch:
+        async for _change in watch:
+            pass  # the levels have it
+
+
+async def _shop(heat: Heat, clients: Sequence[AsyncClient]) -> None:
+    numbers = heat.numbers()
+    for client in clients:
+        client.pacing = Heeding(heat.shop, heat.tally) if heat.is_paced else None
+    async with asyncio.TaskGroup() as group:
+        for number in range(heat.race.agents):
+            client = clients[number % len(clients)]
+            agent = Agent(f"agent-{number}", client, heat.shop, heat.tally)
+            group.create_task(agent.serve(numbers))
 
 
 async def _last_holds(client: AsyncClient) -> list[ItemEntry]:

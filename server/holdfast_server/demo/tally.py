@@ -23,7 +23,7 @@ RECENT = 5_000  # calls whose latencies the live view shows
 
 @dataclass
 class Tally:
-    """Counts by what happened; `units_sold` and `units_back` are units, the others sessions."""
+    """Counts by what happened: sessions, reserves, or units where the name says so."""
 
     counts: Counter[str] = field(default_factory=Counter)
     seconds: array[float] = field(default_factory=lambda: array("d"))
@@ -44,6 +44,11 @@ class Tally:
         lines = tuple((line.sku, line.quantity) for line in reservation.lines)
         entry = Acknowledged(kind, reservation.reservation_id, reservation.sequence, lines)
         self.acknowledged.append(entry)
+
+    @property
+    def refusals_per_100_orders(self) -> float:
+        """Return how many reserves were refused for 100 that became orders."""
+        return 100 * self.counts["refusals"] / max(self.counts["orders"], 1)
 
     def percentiles_ms(self, *, recent: bool = False) -> tuple[float, float]:
         """Return the median and the 99th percentile of the calls' latencies."""
