@@ -5,6 +5,7 @@
 --          exp() and all of them agree to the last bit.
 -- damped   units available, with backlash: it falls at once, and rises only to a margin below.
 -- cover    ms until nothing is left at the current demand, with backlash of the same kind.
+--          When stock is counted both are what the count says: a delivery is no flutter.
 --
 -- The rate of sale is demand / (half-life / ln 2).  A demand goes on fading by the clock of whoever
 -- reads it, so a reader knows the signal of any moment without a write.
@@ -39,11 +40,13 @@ follow = function(item, claimed)
   local free = available_of(item)
   if free < 0 then free = 0 end
   local margin = floor(free / 10)
-  item.damped = backlash(item.damped, free, free - (margin > 1 and margin or 1))
+  if margin < 1 then margin = 1 end
+  if claimed == 0 then margin = 0 end
+  item.damped = backlash(item.damped, free, free - margin)
   local cover = COVER_MAX_MS
   if demand > 0 then cover = floor(free * (1000 * LIFETIME_MS) / demand) end
   if cover > COVER_MAX_MS then cover = COVER_MAX_MS end
-  item.cover = backlash(item.cover, cover, floor(cover * 4 / 5))
+  item.cover = backlash(item.cover, cover, claimed == 0 and cover or floor(cover * 4 / 5))
 end
 
 end

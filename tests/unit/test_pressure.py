@@ -126,6 +126,15 @@ def test_the_margin_grows_with_the_stock() -> None:
     assert shelf.rest() is Pressure.PLENTY
 
 
+def test_what_was_just_delivered_counts_in_full() -> None:
+    shelf = Shelf(2)
+    assert shelf.pressure() is Pressure.SCARCE
+    for on_hand, expected in ((6, Pressure.NORMAL), (100, Pressure.PLENTY), (4, Pressure.LOW)):
+        shelf.item.on_hand = on_hand
+        shelf.item.outlook.follow(shelf.now_ms, 0, shelf.item.available)
+        assert shelf.pressure() is expected
+
+
 def test_sold_out_is_exact_in_both_directions() -> None:
     shelf = Shelf(1)
     assert shelf.claim(1) is Pressure.SOLD_OUT

@@ -37,8 +37,9 @@ class Outlook:
         self.demand = between(left + 1000 * claimed, 0, DEMAND_MAX)
         self.demand_ms = now_ms
         free = max(available, 0)
-        self.damped = between(self.damped, free - max(1, free // 10), free)
+        is_count = not claimed
+        self.damped = between(self.damped, free if is_count else free - max(1, free // 10), free)
         cover = DAY_MS
         if self.demand:
             cover = min(DAY_MS, floor(free * (1000 * LIFETIME_MS) / self.demand))
-        self.cover_ms = between(self.cover_ms, cover * 4 // 5, cover)
+        self.cover_ms = between(self.cover_ms, cover if is_count else cover * 4 // 5, cover)

@@ -165,8 +165,9 @@ class _PressureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pressure.Val
 class Pressure(_Pressure, metaclass=_PressureEnumTypeWrapper):
     """How close an item is to selling out. Thresholds are part of the item's policy.
 
-    It rises at once, and falls back only past a margin: one unit, or a tenth of what is available. It rises early when
-    the item is about to sell out at its rate of sale, see Item.sellout_horizon. SOLD_OUT is exact either way.
+    It rises at once, and falls back only past a margin, one unit or a tenth of what is available; what a count or a
+    delivery says counts in full. It rises early when the item is about to sell out at its rate of sale, see
+    Item.sellout_horizon. SOLD_OUT is exact either way.
     """
 
 PRESSURE_UNSPECIFIED: Pressure.ValueType  # 0
