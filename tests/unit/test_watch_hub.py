@@ -142,13 +142,15 @@ async def test_ready_means_ready_when_the_caller_runs_again() -> None:
     store = ScriptedStore([row("a", 1)], sequence=1)
     async with hub_of(store) as hub:
         await hub.ready()
+        store.is_open.clear()
         hub.on_break(LedgerBreak.EPOCH)
         again = asyncio.create_task(hub.ready())
-        await asyncio.sleep(0)
-        hub._ready.set()  # it is set ...
-        hub._ready.clear()  # ... and passes before the caller runs
-        await asyncio.sleep(0)
-        assert not (again.done() and not hub.levels.is_ready)
+        await settled()
+        hub._ready.set()
+        hub._ready.clear()  # the next break, before the caller ran again
+        await settled()
+        assert not again.done()
+        store.is_open.set()
         await again
         assert hub.levels.is_ready
 
