@@ -200,6 +200,8 @@ class Watch:
 
     def _head(self, watcher: Watcher, update: Update) -> bytes:
         """Return all of a message but its levels, made once for all streams that stand alike."""
+        if update.missing:  # up to a megabyte, which hardly two streams share
+            return self._made(watcher, update).SerializeToString()
         load = self._calls.gauge.load
         key = (load, watcher.epoch, *update[:4], *update[5:])
         head = self._heads.get(key)

@@ -80,7 +80,8 @@ class Hub:
         self._wanted.set()
         try:
             async with asyncio.timeout(READY_S_MAX):
-                await self._ready.wait()
+                while not self.levels.is_ready:  # it may have passed before this task runs again
+                    await self._ready.wait()
         except TimeoutError:
             raise StoreUnavailable("the store cannot be followed", retry_after_ms=500) from None
 
@@ -184,6 +185,10 @@ class Hub:
                 return  # the ledger broke off meanwhile: what was read is of the past
             self.levels.load(rows, self._tail.now_ms)
         head = await self._shelves.head()
+        if head.epoch != self._tail.position.epoch:  # of another history: the tail will notice
+            self._must_load.set()
+            await asyncio.sleep(RETRY_S)
+            return
         while self._tail.position.sequence < head.sequence and not self._must_load.is_set():
             await self._tail.wait_beyond(head.sequence - 1, RETRY_S)
         if self._must_load.is_set():

@@ -149,12 +149,12 @@ class Levels:
         """Let the signals fall that pass with time; return the items whose signal did."""
         eased = []
         for slot in tuple(self._passing):
+            if self.mark & EASED_MAX == EASED_MAX:
+                break  # a million since the last entry: the next entry makes room
             level = self._read(slot.sku, slot.raw)
             if not is_passing(level, now_ms):
                 self._passing.discard(slot)
             if pressure_of(level, now_ms) != pressure_of(level, slot.as_of_ms):
-                if self.mark & EASED_MAX == EASED_MAX:
-                    break  # a million since the last entry: the next entry makes room
                 self.mark += 1
                 slot.mark, slot.as_of_ms, slot.encoded = self.mark, now_ms, b""
                 self._by_change.move_to_end(slot.sku.encode())

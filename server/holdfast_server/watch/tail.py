@@ -120,18 +120,21 @@ class Tail:
             return
         head = await self._source.head()
         self.position = Position(head.epoch, head.sequence)
-        self._now_ms = head.now_ms
+        self._hear(head.now_ms)
         self.begun.set()
 
     def _take(self, batch: LedgerBatch) -> None:
-        self._heard_at = asyncio.get_running_loop().time()
-        self._now_ms = batch.now_ms
+        self._hear(batch.now_ms)
         self.position = Position(batch.epoch, batch.last)
         for reader in self._readers:
             reader.on_batch(batch)
         if batch.first <= batch.last:
             self._moved.set()
             self._moved = asyncio.Event()
+
+    def _hear(self, now_ms: int) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        self._now_ms = now_ms
 
     def _break(self, kind: LedgerBreak) -> None:
         log.warning("the ledger breaks off", kind=kind.name, known=self.position)

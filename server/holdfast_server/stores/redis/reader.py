@@ -6,6 +6,7 @@ pipeline on a small pool of its own, so a slow reader never delays a decision.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any, NamedTuple, cast
 
@@ -122,11 +123,17 @@ class RedisReader:
 async def read(command: Awaitable[Any]) -> Any:
     """Await a command.  Raises StoreUnavailable for whatever kept it from being answered."""
     try:
-        return await command
+        answer = await command
     except (RedisError, OSError) as fault:
         raise StoreUnavailable(
             f"the store cannot be read: {fault}", retry_after_ms=RETRY_AFTER_MS
         ) from fault
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        # redis-py sends within asyncio.wait_for, which before Python 3.12 swallows a cancellation
+        # that comes just when the command has been sent; whoever reads in a loop would never end.
+        raise asyncio.CancelledError
+    return answer
 
 
 def _entries(fields: dict[bytes, bytes]) -> list[LedgerEntry]:
