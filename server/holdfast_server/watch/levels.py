@@ -9,7 +9,7 @@ token is a mark too, and no token of this history is ever too old.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from holdfast_server.model import ItemRow, LedgerBatch, Level
@@ -51,6 +51,7 @@ class Levels:
         self._read = read
         self._encode = encode
         self._by_change: OrderedDict[bytes, Slot] = OrderedDict()
+        self._everything: tuple[Slot, ...] | None = None
         self._passing: set[Slot] = set()
         self._awaited: dict[bytes, Slot] = {}
         self.mark = 0
@@ -84,8 +85,12 @@ class Levels:
         """Tell whether there is such an item."""
         return sku.encode() in self._by_change
 
-    def __iter__(self) -> Iterator[Slot]:
-        return iter(self._by_change.values())
+    @property
+    def everything(self) -> Sequence[Slot]:
+        """Return all items, as one sequence that all who read it share."""
+        if self._everything is None:
+            self._everything = tuple(self._by_change.values())
+        return self._everything
 
     def since(self, mark: int, among: Collection[str] | None = None) -> list[Slot]:
         """Return what changed after a mark, the newest last, of all items or of some."""
@@ -108,6 +113,7 @@ class Levels:
                 slot.raw, slot.mark, slot.encoded = b"", 0, b""
                 self._awaited[slot.sku.encode()] = slot
         self._by_change.clear()
+        self._everything = None
         self._passing.clear()
         self.mark = 0
 
@@ -175,6 +181,7 @@ class Levels:
         """Return the slot of an item that is new here."""
         slot = self._awaited.pop(key) if key in self._awaited else Slot(key.decode())
         self._by_change[key] = slot
+        self._everything = None
         return slot
 
     def _put(self, slot: Slot, raw: bytes, mark: int, now_ms: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from enum import IntEnum
-from itertools import islice
 from typing import NamedTuple
 
 from holdfast_server.watch.levels import Levels, Slot, mark_of
@@ -118,7 +117,8 @@ class Watcher:
 
     def _begin(self, mark: int) -> None:
         self._seen = mark
-        self._pending: list[Slot] | None = None
+        self._pending: Sequence[Slot] | None = None
+        self._at = 0  # how many of them are sent
         self._is_first = True
         self._catch_ups = self._sent = 0
         self._early: dict[Slot, int] = {}
@@ -187,15 +187,15 @@ class Watcher:
                 return self._beat(self._levels.sequence)
             if not self._is_first and not self._is_time(max(min_interval_s, self.pace[0])):
                 return self._beat(self._said)  # it lives, though changes have to wait
-            self._pending, self._goal = found, self._levels.mark
+            self._pending, self._at, self._goal = found, 0, self._levels.mark
         return self._part()
 
-    def _found(self) -> list[Slot]:
+    def _found(self) -> Sequence[Slot]:
         if self._is_snapshot:
             if not self.is_broad:
                 return [slot for slot in self._slots if slot.raw]
             if self._filter is None:
-                return list(self._levels)
+                return self._levels.everything
             return [self._levels.slot(sku) for sku in self._skus if self._levels.exists(sku)]
         return self._changed(self._seen)
 
@@ -226,8 +226,9 @@ class Watcher:
     def _part(self) -> Update:
         """Send what is pending, up to a part; the last part brings all up to the present."""
         assert self._pending is not None
-        part, self._pending = self._pending[:PART_LEVELS_MAX], self._pending[PART_LEVELS_MAX:]
-        is_last = not self._pending
+        part = self._pending[self._at : self._at + PART_LEVELS_MAX]
+        self._at += len(part)
+        is_last = self._at >= len(self._pending)
         if is_last and self._goal != self._levels.mark:
             # What changed while the parts were sent has to be told too, or through would lie.
             changed = self._changed(self._goal)
@@ -235,8 +236,10 @@ class Watcher:
             self._goal = self._levels.mark
             self._catch_ups += 1
             is_last = len(late) <= PART_LEVELS_MAX or self._catch_ups > CATCH_UPS_MAX
-            part = list(late if is_last else islice(late, PART_LEVELS_MAX))
-            self._pending = [] if is_last else list(late)[PART_LEVELS_MAX:]
+            self._pending = part = list(late)
+            if not is_last:
+                part = part[:PART_LEVELS_MAX]
+            self._at = len(part)
         self._sent += len(part)
         kind = UpdateKind.SNAPSHOT if self._is_snapshot else UpdateKind.CHANGES
         levels = [self._levels.level_of(slot) for slot in part]
