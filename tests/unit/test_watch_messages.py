@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from holdfast.v1 import stock_pb2 as pb
+from holdfast_server.engine.load import LoadGauge, ServerLoad
+from holdfast_server.rpc.call import Calls
+from holdfast_server.rpc.identity import Identities
 from holdfast_server.rpc.watch import HEADS_MAX, Watch, level_field
 from holdfast_server.watch.watcher import Ending, Update, UpdateKind, Watcher
 from tests.contract.oracle.books import Stock
 from tests.unit.shelves import NOW_MS, empty_levels
 
-NOTHING: Any = None
+NO_HUB: Any = None
 
 
-def watch() -> Watch:
-    return Watch(NOTHING, NOTHING, 3)
+def watch(load: ServerLoad = ServerLoad.NORMAL) -> Watch:
+    return Watch(Calls(Identities([]), LoadGauge(load=load)), NO_HUB, 3)
 
 
 def change(through: int, *, missing: tuple[str, ...] = ()) -> Update:
@@ -31,6 +34,17 @@ async def test_a_head_and_levels_joined_are_one_message() -> None:
     assert message.end_reason == pb.WATCH_END_REASON_MAX_AGE
     assert (message.conflated_count, list(message.missing_skus)) == (2, ["c"])
     assert message.resume_token
+
+
+async def test_a_loaded_server_says_so_in_every_message() -> None:
+    watcher = Watcher(empty_levels(), ())
+    busy, calm = (
+        pb.WatchResponse.FromString(watch(load)._head(watcher, change(1)))
+        for load in (ServerLoad.HIGH, ServerLoad.NORMAL)
+    )
+    assert busy.server_pressure.load == pb.SERVER_LOAD_HIGH
+    assert busy.server_pressure.suggested_min_interval.ToMilliseconds() == 100
+    assert not calm.HasField("server_pressure")
 
 
 async def test_streams_that_stand_alike_share_a_head_and_few_are_kept() -> None:
