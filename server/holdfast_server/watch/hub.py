@@ -12,8 +12,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
 from random import uniform
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -26,6 +29,7 @@ from holdfast_server.watch.watcher import Ending, Pace, Watcher
 log = structlog.get_logger(__name__)
 
 TICK_S = 0.25
+LOOK_S_MIN, LOOK_S_MAX = 0.05, 2.0  # how soon, and how late, a watch is looked after again
 WAKE_SLICE = 64
 READY_S_MAX = 5.0
 
@@ -40,6 +44,14 @@ class Shelves(Protocol):
     def rows(self) -> AsyncIterator[list[ItemRow]]:
         """Yield all items in pages, each as it was when its page was read."""
         ...
+
+
+class _Due(NamedTuple):
+    """When to look after a watch; the number keeps two of one moment in order."""
+
+    at: float
+    number: int
+    watcher: Watcher
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,8 @@ class Hub:
         self.levels = levels
         self._watchers: set[Watcher] = set()
         self._broad: set[Watcher] = set()
+        self._due: list[_Due] = []
+        self._numbers = count()
         self._to_wake: deque[Watcher] = deque()
         self._has_calls = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -103,6 +117,7 @@ class Hub:
         self._watchers.add(watcher)
         if watcher.is_broad:
             self._broad.add(watcher)
+        self._look_later(watcher, now)
         try:
             yield watcher
         finally:
@@ -222,14 +237,33 @@ class Hub:
         # A process that was held up itself has not heard of anything either.
         is_current = self._tail.is_current or now - self._ticked_at > 4 * TICK_S
         self._ticked_at = now
-        for watcher in self._watchers:
-            if watcher.writing_since:
-                if now - watcher.writing_since > self._limits.blocked_s_max:
-                    watcher.cut()
-            elif not is_current:
-                self._end(watcher, Ending.STORE_UNAVAILABLE)
-            elif watcher.ends_at and now > watcher.ends_at:
-                self._end(watcher, Ending.MAX_AGE)
-            elif now - watcher.sent_at >= watcher.pace.heartbeat_s:
-                watcher.is_beat_due = True
-                self._call((watcher,))
+        if not is_current:
+            for watcher in self._watchers:
+                if not watcher.writing_since:
+                    self._end(watcher, Ending.STORE_UNAVAILABLE)
+        while self._due and self._due[0].at <= now:
+            due = heappop(self._due)
+            if due.watcher in self._watchers:
+                self._look_after(due.watcher, now)
+                self._look_later(due.watcher, now)
+
+    def _look_after(self, watcher: Watcher, now: float) -> None:
+        if watcher.writing_since:
+            if now - watcher.writing_since > self._limits.blocked_s_max:
+                watcher.cut()
+        elif watcher.ends_at and now > watcher.ends_at:
+            self._end(watcher, Ending.MAX_AGE)
+        elif now - watcher.sent_at >= watcher.pace.heartbeat_s:
+            watcher.is_beat_due = True
+            self._call((watcher,))
+
+    def _look_later(self, watcher: Watcher, now: float) -> None:
+        """Note when to look after a watch again: at its next heartbeat, or sooner."""
+        beat_at = watcher.sent_at + watcher.pace.heartbeat_s
+        if beat_at <= now:  # it is called for this one
+            beat_at = now + watcher.pace.heartbeat_s
+        if watcher.writing_since:
+            beat_at = watcher.writing_since + self._limits.blocked_s_max
+        ends_at = watcher.ends_at or inf
+        at = max(min(beat_at, ends_at, now + LOOK_S_MAX), now + LOOK_S_MIN)
+        heappush(self._due, _Due(at, next(self._numbers), watcher))

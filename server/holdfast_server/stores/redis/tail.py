@@ -7,6 +7,7 @@ replaced or rolled back ledger is noticed, and said.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,6 +20,9 @@ from holdfast_server.stores.redis.keys import CellKeys
 from holdfast_server.stores.redis.reader import RedisReader, read
 
 BLOCK_MS = 1_000
+# A read costs as much as many batches.  So a ledger that grows all the time is asked a hundred
+# times a second; one that rested is read at once.
+PACE_S = 0.01
 BATCHES_MAX = 64
 ROWS_MAX = 1_000
 
@@ -69,7 +73,7 @@ class RedisTail:
         quiet = await self._quiet(after)
         while not isinstance(quiet, LedgerBreak):
             yield quiet
-            news = await self._news(last, block_ms=BLOCK_MS)
+            asked_at, news = await self._news(last)
             while news:
                 for batch in news:
                     if batch.epoch != epoch or batch.first != last + 1:
@@ -78,7 +82,8 @@ class RedisTail:
                         return
                     last = batch.last
                     yield batch
-                news = await self._news(last, block_ms=BLOCK_MS)
+                await asyncio.sleep(asked_at + PACE_S - asyncio.get_running_loop().time())
+                asked_at, news = await self._news(last)
             quiet = await self._quiet(Position(epoch, last))
         yield quiet
 
@@ -93,11 +98,13 @@ class RedisTail:
             return LedgerBreak.TRIMMED
         return LedgerBatch(at.epoch, at.sequence + 1, at.sequence, head.now_ms)
 
-    async def _news(self, last: int, *, block_ms: int) -> list[LedgerBatch]:
+    async def _news(self, last: int) -> tuple[float, list[LedgerBatch]]:
+        """Return what came after a sequence, and when the store was asked for it."""
+        asked_at = asyncio.get_running_loop().time()
         answer: Any = await read(
-            self._redis.xread({self._keys.ledger: f"{last}-0"}, count=BATCHES_MAX, block=block_ms)
+            self._redis.xread({self._keys.ledger: f"{last}-0"}, count=BATCHES_MAX, block=BLOCK_MS)
         )
-        return [
+        return asked_at, [
             decode_batch(msgpack.unpackb(fields[b"e"], raw=True))
             for _key, batches in _streams(answer)
             for _id, fields in batches
