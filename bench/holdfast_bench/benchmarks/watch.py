@@ -2,8 +2,8 @@
 
 One change to all of 10,000 watchers of an item owes 0.7 of the messages a second of a bare grpc.aio
 server whose streams write prepared bytes.  Reserve owes 0.9 of its rate without watches while
-10,000 are idle, and while 100 that follow everything never read.  An idle watch may take 40 KiB
-more of the server than an idle bare stream.
+10,000 are idle, and while 100 that follow everything never read; what Pipeline keeps of its rate is
+shown beside it.  An idle watch may take 40 KiB more of the server than an idle bare stream.
 """
 
 from __future__ import annotations
@@ -141,12 +141,15 @@ async def _beside_watches(plan: Plan, address: StoreAddress) -> list[Row]:
     """Measure calls on a server with watches, and on one that never had any."""
     rows = []
     async with _place(address, CELL) as quiet, _place(address, CELL + 1) as watched:
-        for kind, title in (("reserve", "unary Reserve"), ("pipeline", "Pipeline")):
+        for kind, title, owed in (
+            ("reserve", "unary Reserve", RESERVE_OWED),
+            ("pipeline", "Pipeline", None),
+        ):
             alone = partial(_alone, kind, quiet, plan)
             found = await take_turns({"none": alone, **_reserve(kind, watched, plan)}, plan)
             rows += [
                 Row(f"{title}, {audience}", address.name, "op/s", found[name], found["none"],
-                    "none", RESERVE_OWED)
+                    "none", owed)
                 for name, audience in (
                     ("idle", f"{WATCHES:,} idle watchers"),
                     ("stalled", f"{STALLED} stalled watchers"),
