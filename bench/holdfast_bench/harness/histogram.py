@@ -11,7 +11,7 @@ from __future__ import annotations
 import zlib
 from array import array
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hdrh.histogram import HdrHistogram
@@ -37,13 +37,13 @@ class Histogram:
     def add(self, seconds: float) -> None:
         """Count one duration, to the nearest microsecond; a negative one is 0."""
         us = int(seconds * 1e6 + 0.5) if seconds > 0 else 0
-        if us > self.max_us:
+        if us > self.max_us:  # noqa: PLR1730  # the hot path: a call of max takes as long as the rest
             self.max_us = us
         if us < self.min_us or not self.count:
             self.min_us = us
         self.count += 1
         self.sum_us += us
-        if us > HIGHEST_US:
+        if us > HIGHEST_US:  # noqa: PLR1730  # see above
             us = HIGHEST_US
         magnitude = (us | MASK).bit_length() - HALF_MAGNITUDE - 1
         bucket = (magnitude << HALF_MAGNITUDE) + (us >> magnitude)
@@ -83,16 +83,16 @@ class Histogram:
         return found + [self.max_us] * (len(wanted) - len(found))
 
     def packed(self) -> dict[str, Any]:
-        """Return everything in a form for JSON.  Takes some 60 us, a V2 blob ten times that."""
-        numbers = array("Q", self.buckets.keys())
+        """Return everything in a form for JSON.  A V2 blob would take some 0.6 ms."""
+        numbers = array("I", self.buckets.keys())
         numbers.extend(self.buckets.values())
         blob = b64encode(zlib.compress(numbers.tobytes(), 1)).decode()
         return {"sum_us": self.sum_us, "min_us": self.min_us, "max_us": self.max_us, "blob": blob}
 
     @classmethod
-    def unpacked(cls, packed: dict[str, Any]) -> Histogram:
+    def unpacked(cls, packed: Mapping[str, Any]) -> Histogram:
         """Return the histogram that was packed."""
-        histogram, numbers = cls(), array("Q")
+        histogram, numbers = cls(), array("I")
         numbers.frombytes(zlib.decompress(b64decode(packed["blob"])))
         half = len(numbers) // 2
         histogram.buckets = dict(zip(numbers[:half], numbers[half:], strict=True))

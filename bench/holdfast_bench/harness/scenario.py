@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,18 @@ class Scenario:
     processes: int = setting(1, "processes that generate the load", low=1, high=64)
     watchers: int = setting(0, "watches open beside the sessions", low=0, high=SESSIONS_MAX)
     thresholds: tuple[str, ...] = setting((), "what is expected of the result")
-    catalogue: Catalogue = table(Catalogue, "what is on sale")
-    arrivals: Arrivals = table(Arrivals, "when sessions start")
-    life: Life = table(Life, "what one agent does")
-    phases: Phases = table(Phases, "how long it lasts")
-    fault: Fault | None = table(Fault, "what breaks", is_optional=True)
-    saturate: Saturate | None = table(Saturate, "search for the limit", is_optional=True)
+    catalogue: Catalogue = field(
+        default_factory=Catalogue, metadata=table(Catalogue, "what is on sale")
+    )
+    arrivals: Arrivals = field(
+        default_factory=Arrivals, metadata=table(Arrivals, "when sessions start")
+    )
+    life: Life = field(default_factory=Life, metadata=table(Life, "what one agent does"))
+    phases: Phases = field(default_factory=Phases, metadata=table(Phases, "how long it lasts"))
+    fault: Fault | None = field(default=None, metadata=table(Fault, "what breaks"))
+    saturate: Saturate | None = field(
+        default=None, metadata=table(Saturate, "search for the limit")
+    )
 
     def __post_init__(self) -> None:
         check_limits(self)

@@ -5,7 +5,7 @@ Every key, default and limit of them is here; those of the scenario itself are i
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from holdfast_bench.harness.settings import ScenarioError, check_limits, setting, table
 from holdfast_bench.harness.thresholds import ThresholdError, parse
@@ -29,7 +29,8 @@ class Catalogue:
     )
     hot_share: float = setting(0.5, "share of choices that fall on the hot item", low=0, high=1)
 
-    __post_init__ = check_limits
+    def __post_init__(self) -> None:
+        check_limits(self)
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,14 @@ class Life:
     browse: str = setting(
         "get_stock", "how it looks at the stock first", choices=("get_stock", "watch", "none")
     )
-    think: Think = table(Think, "wait between browsing and reserving")
-    pay: Think = table(Think, "wait between reserving and the end")
+    think: Think = field(
+        default_factory=Think, metadata=table(Think, "wait between browsing and reserving")
+    )
+    pay: Think = field(
+        default_factory=Think, metadata=table(Think, "wait between reserving and the end")
+    )
     ttl_s: float = setting(120.0, "how long it asks to hold", low=0.1, high=DAY_S)
-    ends: Ends = table(Ends, "how it ends")
+    ends: Ends = field(default_factory=Ends, metadata=table(Ends, "how it ends"))
 
     def __post_init__(self) -> None:
         check_limits(self)
@@ -148,7 +153,8 @@ class Phases:
     steady_s: float = setting(30.0, "measured", above=0, high=DAY_S)
     drain_s: float = setting(30.0, "no more starts; the living may end", low=0, high=3_600)
 
-    __post_init__ = check_limits
+    def __post_init__(self) -> None:
+        check_limits(self)
 
     @property
     def starting_s(self) -> float:
@@ -167,12 +173,13 @@ class Fault:
     at_s: float = setting(10.0, "seconds into the steady phase", low=0, high=DAY_S)
     for_s: float = setting(5.0, "seconds of a pause", above=0, high=600)
 
-    __post_init__ = check_limits
+    def __post_init__(self) -> None:
+        check_limits(self)
 
 
 @dataclass(frozen=True)
 class Saturate:
-    """A search for the highest rate that the server sustains: `arrivals.rate`, then step by step."""
+    """A search for the highest rate that is sustained: `arrivals.rate`, then step by step."""
 
     objective: str = setting("p99 < 50ms", "what must hold at a rate for it to be sustained")
     step: float = setting(100.0, "starts a second that a step adds", above=0, high=RATE_MAX)

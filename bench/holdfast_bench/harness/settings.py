@@ -34,12 +34,9 @@ def setting(default: Any, description: str, **limits: Any) -> Any:
     return field(default=default, metadata={"description": description, **none, **limits})
 
 
-def table(kind: type, description: str, *, is_optional: bool = False) -> Any:
-    """Return a field that is a table of its own: its defaults, or None when it is optional."""
-    metadata = {"description": description, "table": kind}
-    if is_optional:
-        return field(default=None, metadata=metadata)
-    return field(default_factory=kind, metadata=metadata)
+def table(kind: type, description: str) -> dict[str, Any]:
+    """Return the metadata of a field that is a table of its own."""
+    return {"description": description, "table": kind}
 
 
 def build(kind: type[T], given: Mapping[str, Any], where: str = "") -> T:
