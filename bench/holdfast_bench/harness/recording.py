@@ -1,7 +1,8 @@
 """What a generator saw, kept small: `Recorder` in each process, `merge` of all of them.
 
     intended    the planned moment of a call
-    sent        when it left                lag = sent - intended: the generator's own fault
+    sent        when it left                lag = sent - intended: the generator's own fault,
+                                            less the time it was held back by the server
     answered    when its answer came        service time = answered - sent
                                             response time = answered - intended
 
@@ -64,14 +65,18 @@ class Recorder:
         answered: float,
         outcome: Outcome,
         reason: str = "",
+        held_s: float = 0.0,
     ) -> None:
-        """Count one call.  `phase` is that of its intended time, `reason` its ErrorInfo's."""
+        """Count one call.  `phase` is that of its intended time, `reason` its ErrorInfo's.
+
+        `held_s` is how long a frame in flight kept it back: that is no fault of the generator.
+        """
         number = floor(answered - self.epoch)
         second = self._open.get(number) or self._opened(number)
         if phase == STEADY:
             calls = second.measured[rpc]
             self._service[rpc].add(answered - sent)
-            self._lag.add(sent - intended)
+            self._lag.add(sent - held_s - intended)
         else:
             calls = second.unmeasured[rpc]
         calls.response.add(answered - intended)
