@@ -41,6 +41,7 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "Think",
+    "build",
     "load",
     "shipped",
 ]

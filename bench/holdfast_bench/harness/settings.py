@@ -58,6 +58,8 @@ def build(kind: type[T], given: Mapping[str, Any], where: str = "") -> T:
 def _converted(key: Field[Any], value: Any, full_name: str) -> Any:
     kind = key.metadata["table"]
     if kind is not None:
+        if value is None and key.default is None:
+            return None
         if isinstance(value, Mapping):
             return build(kind, value, full_name)
         raise ScenarioError(full_name, f"must be a table, not {value!r}")
