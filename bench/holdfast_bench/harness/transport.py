@@ -1,0 +1,310 @@
+"""Three ways to one server, behind one call: what a session asks, and how it was answered.
+
+    unary       each operation a call of its own
+    pipeline    a Pipeline stream on each connection; a frame is what waits when it can be written
+    coalesced   as the SDK does it: what arrives while two frames are in flight forms the next one
+
+Nothing is ever repeated here: an outcome is what the first attempt brought.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import grpc
+
+from holdfast.aio.coalescing import Coalescer, GoAlone
+from holdfast.channel import Connection
+from holdfast.errors import (
+    DeadlineExceeded,
+    Draining,
+    HoldfastError,
+    Overloaded,
+    ReservationEnded,
+    Throttled,
+    Unreachable,
+)
+from holdfast.retry import NO_RETRY
+from holdfast.status import error_of, status_of
+from holdfast.v1 import stock_pb2 as pb
+from holdfast.v1 import types_pb2
+from holdfast.v1.stock_pb2_grpc import StockServiceStub
+from holdfast_bench.harness.recording import Outcome
+
+RPCS = {
+    "get_stock": "GetStock",
+    "reserve": "Reserve",
+    "commit": "Commit",
+    "release": "Release",
+}
+OPERATIONS_MAX = 256  # in a frame
+CONNECTING_MAX = 64  # connections that are made at once
+CONNECT_S_MAX = 60.0
+
+_OUTCOMES: tuple[tuple[type[HoldfastError], Outcome], ...] = (
+    (Throttled, Outcome.THROTTLED),
+    (Overloaded, Outcome.SHED),
+    (Draining, Outcome.SHED),
+    (DeadlineExceeded, Outcome.DEADLINE),
+    (ReservationEnded, Outcome.REFUSED),
+)
+_REFUSAL = "REFUSAL_REASON_"
+_OUT_OF_STOCK = types_pb2.REFUSAL_REASON_OUT_OF_STOCK
+
+
+class Answer(NamedTuple):
+    """How a call ended; `message` is its response, None where there was none.
+
+    `sent` is when it left, where that was later than the call: a frame that waited for the server
+    to answer earlier ones.  0.0: at once.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+    message: Any = None
+    sent: float = 0.0
+
+
+class Transport(Protocol):
+    """One connection to the server, for many sessions."""
+
+    async def call(self, kind: str, request: Any) -> Answer:
+        """Send a request once and return how it was answered; raises nothing of the server."""
+        ...
+
+    async def watch(self, request: pb.WatchRequest) -> tuple[Answer, Any]:
+        """Open a watch; return its first message, and the call, to read on or to cancel."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        ...
+
+
+_LATE = Answer(Outcome.DEADLINE, "DEADLINE_EXCEEDED")
+_UNREACHABLE = Answer(Outcome.ERROR, "UNREACHABLE")
+
+
+def answer_of(response: Any) -> Answer:
+    """Return what a response means: an answer, or a refusal, which is an answer too."""
+    refusal = getattr(response, "refusal", None)
+    if refusal is None or not refusal.reason:
+        return Answer(Outcome.OK, "", response)
+    reason = types_pb2.RefusalReason.Name(refusal.reason).removeprefix(_REFUSAL)
+    sold_out = refusal.reason == _OUT_OF_STOCK
+    return Answer(Outcome.SOLD_OUT if sold_out else Outcome.REFUSED, reason, response)
+
+
+def failure_of(error: HoldfastError) -> Answer:
+    """Return what an error means; without a reason of the server, its name stands for one."""
+    for kind, outcome in _OUTCOMES:
+        if isinstance(error, kind):
+            return Answer(outcome, error.reason or "DEADLINE_EXCEEDED")
+    unreached = "UNREACHABLE" if isinstance(error, Unreachable) else "TRANSPORT_ERROR"
+    return Answer(Outcome.ERROR, error.reason or unreached)
+
+
+@dataclass
+class Unary:
+    """Every operation is a call of its own."""
+
+    channel: grpc.aio.Channel
+    metadata: Sequence[tuple[str, str]]
+    timeout_s: float
+
+    def __post_init__(self) -> None:
+        self.stub: Any = StockServiceStub(self.channel)
+        self._methods = {kind: getattr(self.stub, name) for kind, name in RPCS.items()}
+
+    async def call(self, kind: str, request: Any) -> Answer:
+        """Make the call."""
+        method = self._methods[kind]
+        try:
+            return answer_of(await method(request, timeout=self.timeout_s, metadata=self.metadata))
+        except grpc.aio.AioRpcError as error:
+            return failure_of(error_of(status_of(error)))
+
+    async def watch(self, request: pb.WatchRequest) -> tuple[Answer, Any]:
+        """Open a watch and wait for its first message."""
+        call = self.stub.Watch(request, metadata=self.metadata)
+        # A read is never cancelled, or grpc leaks: the call is, and that ends its read.
+        deadline = asyncio.get_running_loop().call_later(self.timeout_s, call.cancel)
+        try:
+            message = await call.read()
+            if message is not grpc.aio.EOF:
+                return Answer(Outcome.OK, "", message), call
+            return _UNREACHABLE, call
+        except grpc.aio.AioRpcError as error:
+            return failure_of(error_of(status_of(error))), call
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not call.cancelled() or (task is not None and task.cancelling()):
+                raise
+            return _LATE, call
+        finally:
+            deadline.cancel()
+
+    async def aclose(self) -> None:
+        """Close the channel, and end what is under way on it."""
+        await self.channel.close()
+
+
+class _Stamped:
+    """A stream of the coalescer's that notes when each operation was written, by its tag."""
+
+    def __init__(self, stream: Any, sent: dict[int, float]) -> None:
+        self._stream, self._sent = stream, sent
+        self.read, self.cancel = stream.read, stream.cancel
+        self.done_writing = stream.done_writing
+
+    async def write(self, frame: pb.PipelineRequest) -> None:
+        now = time.perf_counter()
+        self._sent.update((operation.tag, now) for operation in frame.operations)
+        await self._stream.write(frame)
+
+
+class Coalesced(Unary):
+    """Operations share frames as those of one client of the SDK do."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._calls = 0  # the coalescer counts alike, and makes it the tag
+        self._sent: dict[int, float] = {}
+        self._coalescer = Coalescer(self._open, NO_RETRY)
+
+    def _open(self) -> Any:
+        return _Stamped(self.stub.Pipeline(metadata=self.metadata), self._sent)
+
+    async def call(self, kind: str, request: Any) -> Answer:
+        """Send the operation with others; alone where the server knows no Pipeline."""
+        self._calls = tag = self._calls + 1
+        try:
+            answer = answer_of(await self._coalescer.execute(kind, request, self.timeout_s))
+        except GoAlone:
+            return await super().call(kind, request)
+        except HoldfastError as error:
+            answer = failure_of(error)
+        return answer._replace(sent=self._sent.pop(tag, 0.0))
+
+    async def aclose(self) -> None:
+        """Let the frames in flight be answered, then close."""
+        await self._coalescer.aclose()
+        await super().aclose()
+
+
+class Pipelined(Unary):
+    """One stream for as long as it lasts; a broken one is opened again by the next operation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._waiting: deque[pb.PipelineOperation] = deque()
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._sent: dict[int, float] = {}
+        self._tag = 0
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def call(self, kind: str, request: Any) -> Answer:
+        """Send the operation in the next frame."""
+        self._tag = tag = self._tag + 1
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self._answers[tag] = answer
+        self._waiting.append(pb.PipelineOperation(tag=tag, **{kind: request}))
+        self._wake.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        deadline = loop.call_later(self.timeout_s, self._settle, tag, _LATE)
+        try:
+            return (await answer)._replace(sent=self._sent.pop(tag, 0.0))
+        finally:
+            deadline.cancel()
+
+    async def aclose(self) -> None:
+        """Close the channel, which ends the stream."""
+        await super().aclose()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        stream = self.stub.Pipeline(metadata=self.metadata)
+        writer = asyncio.create_task(self._write(stream))
+        failure = _UNREACHABLE
+        try:
+            while (response := await stream.read()) is not grpc.aio.EOF:
+                for result in response.results:
+                    self._settle(result.tag, _result(result))
+        except grpc.aio.AioRpcError as error:
+            failure = failure_of(error_of(status_of(error)))
+        except asyncio.CancelledError:
+            pass  # the channel was closed
+        finally:
+            writer.cancel()
+            await asyncio.wait({writer})
+            self._waiting.clear()
+            for tag in list(self._answers):
+                self._settle(tag, failure)
+
+    async def _write(self, stream: Any) -> None:
+        try:
+            while True:
+                while not self._waiting:
+                    self._wake.clear()
+                    await self._wake.wait()
+                size = min(len(self._waiting), OPERATIONS_MAX)
+                taken = (self._waiting.popleft() for _ in range(size))
+                frame = [operation for operation in taken if operation.tag in self._answers]
+                now = time.perf_counter()
+                self._sent.update((operation.tag, now) for operation in frame)
+                await stream.write(pb.PipelineRequest(operations=frame))
+        except (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError):
+            pass  # the stream has ended, and its reader knows how
+
+    def _settle(self, tag: int, answer: Answer) -> None:
+        waiting = self._answers.pop(tag, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
+
+
+def _result(result: pb.PipelineResult) -> Answer:
+    kind = result.WhichOneof("result")
+    if kind is None or kind == "error":
+        return failure_of(error_of(result.error))
+    return answer_of(getattr(result, kind))
+
+
+TRANSPORTS: dict[str, type[Unary]] = {
+    "unary": Unary,
+    "pipeline": Pipelined,
+    "coalesced": Coalesced,
+}
+
+
+async def connect(target: str, kind: str, count: int, *, timeout_s: float) -> list[Transport]:
+    """Make so many connections, each TCP of its own, and wait until all are ready.
+
+    Raises TimeoutError, having closed those that were.
+    """
+    settings = Connection.of(target, {"retry": None})
+    free = asyncio.Semaphore(CONNECTING_MAX)
+    made: list[Transport] = []
+
+    async def one() -> None:
+        async with free:
+            channel = settings.open_async()
+            made.append(TRANSPORTS[kind](channel, settings.metadata, timeout_s))
+            await channel.channel_ready()
+
+    try:
+        async with asyncio.timeout(CONNECT_S_MAX), asyncio.TaskGroup() as group:
+            for _ in range(count):
+                group.create_task(one())
+    except BaseException:
+        await asyncio.gather(*(transport.aclose() for transport in made), return_exceptions=True)
+        raise
+    return made
