@@ -138,9 +138,9 @@ def _calls(rpcs: list[Result], figure: str) -> float:
     return total / max(count, 1) if figure.endswith("_rate") else total
 
 
-def _of_run(result: Result, figure: str) -> float:
+def _of_run(result: Result, figure: str) -> float | None:
     if figure in SESSIONS:
-        found: float = result["sessions"][figure]
+        found: float | None = result["sessions"][figure]
     elif figure in UNITS or figure == "refused_oversold":
         found = result["units"]["oversold" if figure == "refused_oversold" else figure]
     elif figure == "violations":
