@@ -75,7 +75,7 @@ def parse(expression: str) -> Threshold:
         raise words.wrong(f"no figure is called {name.text!r}", name.place)
     comparison = words.take(r"<=|>=|==|!=|<|>", f"one of {' '.join(COMPARISONS)}")
     number = words.take(r"\d+(\.\d+)?", f"{WANTED[metric.kind]}")
-    unit = words.take(r"[a-z]*|%", "a unit")
+    unit = words.take(r"%|[a-z]*", "a unit")
     if unit.text not in UNITS[metric.kind]:
         raise words.wrong(f"{name.text} is compared with {WANTED[metric.kind]}", number.place)
     words.take(r"$", "the end")
