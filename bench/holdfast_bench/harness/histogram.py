@@ -12,6 +12,7 @@ import zlib
 from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from hdrh.histogram import HdrHistogram
@@ -22,17 +23,15 @@ HALF_MAGNITUDE = SUB_BUCKETS.bit_length() - 2
 MASK = SUB_BUCKETS - 1
 
 
+@dataclass(slots=True)
 class Histogram:
     """Counts of durations in microseconds; longer ones than 60 s count as 60 s in the buckets."""
 
-    __slots__ = ("buckets", "count", "max_us", "min_us", "sum_us")
-
-    def __init__(self) -> None:
-        self.buckets: dict[int, int] = {}
-        self.count = 0
-        self.sum_us = 0
-        self.min_us = 0
-        self.max_us = 0
+    buckets: dict[int, int] = field(default_factory=dict)
+    count: int = 0
+    sum_us: int = 0
+    min_us: int = 0
+    max_us: int = 0
 
     def add(self, seconds: float) -> None:
         """Count one duration, to the nearest microsecond; a negative one is 0."""
