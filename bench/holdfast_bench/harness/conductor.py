@@ -12,90 +12,42 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 from holdfast import AsyncClient, HoldfastError
-from holdfast_bench.harness import limits
-from holdfast_bench.harness.embedded import EmbeddedServer, embedded_server
 from holdfast_bench.harness.faults import WorkerFault
-from holdfast_bench.harness.gate import Sold, Units, acknowledged_of, judge
+from holdfast_bench.harness.gate import Sold, acknowledged_of, judge
 from holdfast_bench.harness.generator import Generator, begin_soon, generator
-from holdfast_bench.harness.health import Health, health
+from holdfast_bench.harness.health import health
 from holdfast_bench.harness.live import Progress, Screen
-from holdfast_bench.harness.recording import Recorded
+from holdfast_bench.harness.run import INTERRUPTED, LOST, Place, Run
 from holdfast_bench.harness.sampling import HotItem, Resources
 from holdfast_bench.harness.scenario import Scenario
 from holdfast_bench.harness.striking import strike
-from holdfast_bench.harness.target import has_ledger, probe, put_on_sale
-from holdfast_server.checks import Verdict
+from holdfast_bench.harness.target import has_ledger, put_on_sale
 
-COMPLETED, INTERRUPTED, LOST = "completed", "interrupted", "the target went away"
 CALL_S_MAX = 30.0
 OVERTIME_S = 30.0  # beyond the drain, for the last words of the generator
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run takes place; `server` is the embedded one, if it is that."""
-
-    target: str
-    server: EmbeddedServer | None = None
-
-
-@dataclass
-class Run:
-    """Everything that a run brought, for results to be made of."""
-
-    scenario: Scenario
-    place: Place
-    run_id: str
-    began: float = field(default_factory=time.perf_counter)
-    connect_s: float = 0.0
-    end_reason: str = COMPLETED
-    steady_s: float = 0.0
-    recorded: Recorded = field(default_factory=Recorded)
-    health: Health | None = None
-    verdicts: list[Verdict] = field(default_factory=list)
-    units: Units | None = None
-    phases: list[dict[str, Any]] = field(default_factory=list)
-    resources: list[dict[str, Any]] = field(default_factory=list)
-    stock: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it ran to its end, and its target was judged."""
-        return self.end_reason == COMPLETED and self.units is not None
-
-
-@asynccontextmanager
-async def placed(scenario: Scenario, target: str, **settings: Any) -> AsyncIterator[Place]:
-    """Yield where to run: at the target, or without one at a server of the run's own.
-
-    Raises LimitTooLow, TargetUnusable, WorkerFault.
-    """
-    limits.allow(scenario.connections, scenario.processes, is_embedded=not target)
-    if target:
-        await probe(target)
-        yield Place(target)
-        return
-    async with embedded_server(**settings) as server:
-        yield Place(server.target, server)
 
 
 class Conductor:
     """Conducts one run."""
 
     def __init__(
-        self, scenario: Scenario, place: Place, screen: Screen, interrupted: asyncio.Event
+        self,
+        scenario: Scenario,
+        place: Place,
+        screen: Screen,
+        interrupted: asyncio.Event,
+        *,
+        is_to_judge: bool = True,
     ) -> None:
         self._scenario, self._place, self._screen = scenario, place, screen
         self._interrupted, self._lost = interrupted, asyncio.Event()
-        self.outcome = Run(scenario, place, f"bench-{uuid4().hex[:12]}")
-        run_id, skus = self.outcome.run_id, scenario.catalogue.skus
-        self._skus = [f"{run_id}-{number:06d}" for number in range(skus)]
+        run_id = f"bench-{uuid4().hex[:12]}"
+        self.outcome = Run(scenario, place, run_id, is_to_judge=is_to_judge)
+        self._skus = [f"{run_id}-{number:06d}" for number in range(scenario.catalogue.skus)]
         self._has_ledger = True
 
     async def run(self) -> Run:
@@ -150,7 +102,7 @@ class Conductor:
         phases = self._scenario.phases
         ended = asyncio.create_task(load.ended())
         others = {
-            INTERRUPTED: asyncio.create_task(self._interrupted.wait()),
+            INTERRUPTED: asyncio.create_task(_when(self._interrupted.wait())),
             LOST: asyncio.create_task(self._server_ended()),
         }
         timeout = phases.starting_s + phases.drain_s + OVERTIME_S
@@ -176,7 +128,7 @@ class Conductor:
 
     async def _server_ended(self) -> None:
         """Return when the target is gone for good."""
-        waits = [asyncio.create_task(self._lost.wait())]
+        waits = [asyncio.create_task(_when(self._lost.wait()))]
         if self._place.server is not None:
             waits.append(asyncio.create_task(self._place.server.ended()))
         try:
@@ -204,6 +156,8 @@ class Conductor:
 
     async def _judge(self, load: Generator, client: AsyncClient) -> None:
         """Let the gate judge the target, unless there is none left."""
+        if not self.outcome.is_to_judge:
+            return
         if self.outcome.end_reason == LOST:
             self._note("the target is gone: its promises could not be checked")
             return
@@ -249,6 +203,10 @@ class Conductor:
     def _note(self, text: str) -> None:
         self.outcome.notes.append(text)
         self._screen.note(text)
+
+
+async def _when(event: Coroutine[Any, Any, object]) -> None:
+    await event
 
 
 @asynccontextmanager

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast_bench.harness.faults import WorkerFault
+from holdfast_bench.harness.lines import LINE_BYTES_MAX
 from holdfast_bench.harness.live import Progress
 from holdfast_bench.harness.recording import Recorded, merge
 from holdfast_bench.harness.scenario import Phases
 from holdfast_bench.harness.tallies import Calls, Second
-from holdfast_bench.harness.worker import LINE_BYTES_MAX
 
 STOP_S_MAX = 10.0
 LAST_WORDS = 20

@@ -14,10 +14,10 @@ from typing import Any
 
 from grpc import StatusCode
 
-from holdfast_bench.harness.conductor import Run
 from holdfast_bench.harness.histogram import Histogram
 from holdfast_bench.harness.metrics import OUTCOMES, PERCENTILES
 from holdfast_bench.harness.recording import Recorded
+from holdfast_bench.harness.run import Run
 from holdfast_bench.harness.series import series
 from holdfast_bench.harness.tallies import Calls
 from holdfast_bench.harness.thresholds import judge

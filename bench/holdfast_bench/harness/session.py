@@ -23,10 +23,11 @@ from holdfast.v1 import ledger_pb2
 from holdfast.v1 import stock_pb2 as pb
 from holdfast.v1.types_pb2 import Line
 from holdfast_bench.harness.alarm import Alarm
+from holdfast_bench.harness.answers import Answer
 from holdfast_bench.harness.distributions import several
 from holdfast_bench.harness.recording import Outcome, Recorder
 from holdfast_bench.harness.scenario_tables import Life
-from holdfast_bench.harness.transport import RPCS, Answer, Transport
+from holdfast_bench.harness.transport import RPCS, Transport
 
 ACKNOWLEDGED_MAX = 500_000  # answers of a worker that are kept for the check afterwards
 SEEDS_APART = 1_000_003

@@ -70,9 +70,10 @@ async def has_ledger(client: AsyncClient) -> bool:
 
     Raises TargetUnusable for one without a stock service, or one that does not let us in.
     """
-    stubs, words = client.stubs, {"timeout": CALL_S_MAX, "metadata": client.metadata}
+    stubs, metadata = client.stubs, client.metadata
     try:
-        await stubs.stock.GetStock(pb.GetStockRequest(skus=["holdfast-bench-probe"]), **words)
+        asked = pb.GetStockRequest(skus=["holdfast-bench-probe"])
+        await stubs.stock.GetStock(asked, timeout=CALL_S_MAX, metadata=metadata)
     except grpc.aio.AioRpcError as error:
         if error.code() is _UNIMPLEMENTED:
             what = "speaks gRPC, but has no holdfast.v1.StockService"
@@ -81,7 +82,8 @@ async def has_ledger(client: AsyncClient) -> bool:
         reason = said.reason or error.code().name
         raise TargetUnusable(f"{client.target}: GetStock failed: {reason}: {said}") from error
     try:
-        await stubs.ledger.GetHead(ledger_pb2.GetHeadRequest(), **words)
+        head = ledger_pb2.GetHeadRequest()
+        await stubs.ledger.GetHead(head, timeout=CALL_S_MAX, metadata=metadata)
     except grpc.aio.AioRpcError as error:
         if error.code() is _UNIMPLEMENTED:
             return False

@@ -14,26 +14,19 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import grpc
+from google.rpc.status_pb2 import Status
 
-from holdfast.aio.coalescing import Coalescer, GoAlone
+from holdfast.aio.coalescing import UNAVAILABLE, Coalescer, GoAlone
 from holdfast.channel import Connection
-from holdfast.errors import (
-    DeadlineExceeded,
-    Draining,
-    HoldfastError,
-    Overloaded,
-    ReservationEnded,
-    Throttled,
-    Unreachable,
-)
+from holdfast.errors import HoldfastError
 from holdfast.retry import NO_RETRY
 from holdfast.status import error_of, status_of
 from holdfast.v1 import stock_pb2 as pb
-from holdfast.v1 import types_pb2
 from holdfast.v1.stock_pb2_grpc import StockServiceStub
+from holdfast_bench.harness.answers import Answer, answer_of, failure_of, late
 from holdfast_bench.harness.recording import Outcome
 
 RPCS = {
@@ -45,29 +38,6 @@ RPCS = {
 OPERATIONS_MAX = 256  # in a frame
 CONNECTING_MAX = 64  # connections that are made at once
 CONNECT_S_MAX = 60.0
-
-_OUTCOMES: tuple[tuple[type[HoldfastError], Outcome], ...] = (
-    (Throttled, Outcome.THROTTLED),
-    (Overloaded, Outcome.SHED),
-    (Draining, Outcome.SHED),
-    (DeadlineExceeded, Outcome.DEADLINE),
-    (ReservationEnded, Outcome.REFUSED),
-)
-_REFUSAL = "REFUSAL_REASON_"
-_OUT_OF_STOCK = types_pb2.REFUSAL_REASON_OUT_OF_STOCK
-
-
-class Answer(NamedTuple):
-    """How a call ended; `message` is its response, None where there was none.
-
-    `sent` is when it left, where that was later than the call: a frame that waited for the server
-    to answer earlier ones.  0.0: at once.
-    """
-
-    outcome: Outcome
-    reason: str = ""
-    message: Any = None
-    sent: float = 0.0
 
 
 class Transport(Protocol):
@@ -84,29 +54,6 @@ class Transport(Protocol):
     async def aclose(self) -> None:
         """Close the connection."""
         ...
-
-
-_LATE = Answer(Outcome.DEADLINE, "DEADLINE_EXCEEDED")
-_UNREACHABLE = Answer(Outcome.ERROR, "UNREACHABLE")
-
-
-def answer_of(response: Any) -> Answer:
-    """Return what a response means: an answer, or a refusal, which is an answer too."""
-    refusal = getattr(response, "refusal", None)
-    if refusal is None or not refusal.reason:
-        return Answer(Outcome.OK, "", response)
-    reason = types_pb2.RefusalReason.Name(refusal.reason).removeprefix(_REFUSAL)
-    sold_out = refusal.reason == _OUT_OF_STOCK
-    return Answer(Outcome.SOLD_OUT if sold_out else Outcome.REFUSED, reason, response)
-
-
-def failure_of(error: HoldfastError) -> Answer:
-    """Return what an error means; without a reason of the server, its name stands for one."""
-    for kind, outcome in _OUTCOMES:
-        if isinstance(error, kind):
-            return Answer(outcome, error.reason or "DEADLINE_EXCEEDED")
-    unreached = "UNREACHABLE" if isinstance(error, Unreachable) else "TRANSPORT_ERROR"
-    return Answer(Outcome.ERROR, error.reason or unreached)
 
 
 @dataclass
@@ -138,14 +85,14 @@ class Unary:
             message = await call.read()
             if message is not grpc.aio.EOF:
                 return Answer(Outcome.OK, "", message), call
-            return _UNREACHABLE, call
+            return Answer(Outcome.ERROR, "UNREACHABLE"), call
         except grpc.aio.AioRpcError as error:
             return failure_of(error_of(status_of(error))), call
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not call.cancelled() or (task is not None and task.cancelling()):
                 raise
-            return _LATE, call
+            return late(), call
         finally:
             deadline.cancel()
 
@@ -189,7 +136,8 @@ class Coalesced(Unary):
             return await super().call(kind, request)
         except HoldfastError as error:
             answer = failure_of(error)
-        return answer._replace(sent=self._sent.pop(tag, 0.0))
+        answer.sent = self._sent.pop(tag, 0.0)
+        return answer
 
     async def aclose(self) -> None:
         """Let the frames in flight be answered, then close."""
@@ -213,17 +161,19 @@ class Pipelined(Unary):
         """Send the operation in the next frame."""
         self._tag = tag = self._tag + 1
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer] = loop.create_future()
-        self._answers[tag] = answer
+        waiting: asyncio.Future[Answer] = loop.create_future()
+        self._answers[tag] = waiting
         self._waiting.append(pb.PipelineOperation(tag=tag, **{kind: request}))
         self._wake.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
-        deadline = loop.call_later(self.timeout_s, self._settle, tag, _LATE)
+        deadline = loop.call_later(self.timeout_s, self._expire, tag)
         try:
-            return (await answer)._replace(sent=self._sent.pop(tag, 0.0))
+            found = await waiting
         finally:
             deadline.cancel()
+        found.sent = self._sent.pop(tag, 0.0)
+        return found
 
     async def aclose(self) -> None:
         """Close the channel, which ends the stream."""
@@ -234,13 +184,13 @@ class Pipelined(Unary):
     async def _run(self) -> None:
         stream = self.stub.Pipeline(metadata=self.metadata)
         writer = asyncio.create_task(self._write(stream))
-        failure = _UNREACHABLE
+        failure = error_of(Status(code=UNAVAILABLE))
         try:
             while (response := await stream.read()) is not grpc.aio.EOF:
                 for result in response.results:
                     self._settle(result.tag, _result(result))
         except grpc.aio.AioRpcError as error:
-            failure = failure_of(error_of(status_of(error)))
+            failure = error_of(status_of(error))
         except asyncio.CancelledError:
             pass  # the channel was closed
         finally:
@@ -248,7 +198,7 @@ class Pipelined(Unary):
             await asyncio.wait({writer})
             self._waiting.clear()
             for tag in list(self._answers):
-                self._settle(tag, failure)
+                self._settle(tag, failure_of(failure))
 
     async def _write(self, stream: Any) -> None:
         try:
@@ -264,6 +214,9 @@ class Pipelined(Unary):
                 await stream.write(pb.PipelineRequest(operations=frame))
         except (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError):
             pass  # the stream has ended, and its reader knows how
+
+    def _expire(self, tag: int) -> None:
+        self._settle(tag, late())
 
     def _settle(self, tag: int, answer: Answer) -> None:
         waiting = self._answers.pop(tag, None)

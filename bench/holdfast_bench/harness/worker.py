@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
-import json
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ import uvloop
 
 from holdfast_bench.harness.alarm import Alarm
 from holdfast_bench.harness.distributions import popularity, waits
+from holdfast_bench.harness.lines import Lines
 from holdfast_bench.harness.pacer import share, starts
 from holdfast_bench.harness.recording import Recorder
 from holdfast_bench.harness.scenario import Scenario
@@ -37,7 +36,6 @@ LAG_S = 0.02
 LAGS_MAX = 100_000
 LATE_IN_A_ROW_MAX = 16  # starts that are late go out together, but let the others live
 GC_THRESHOLDS = (50_000, 50, 100)  # sessions make no cycles
-LINE_BYTES_MAX = 64 << 20
 
 
 def part_of(total: int, index: int, of: int) -> int:
@@ -202,30 +200,6 @@ class Worker:
             "unknown": tally.unknown,
             "acknowledged": acknowledged,
         }
-
-
-class Lines:
-    """Lines of JSON from and to the conductor."""
-
-    async def open(self) -> None:
-        """Take over standard input and output."""
-        loop = asyncio.get_running_loop()
-        self._input = asyncio.StreamReader(limit=LINE_BYTES_MAX)
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(self._input), sys.stdin)
-        transport, protocol = await loop.connect_write_pipe(
-            asyncio.streams.FlowControlMixin, sys.stdout
-        )
-        self._output = asyncio.StreamWriter(transport, protocol, None, loop)
-
-    async def read(self) -> Any:
-        """Return the next line, None at the end."""
-        line = await self._input.readline()
-        return json.loads(line) if line else None
-
-    async def say(self, value: Any) -> None:
-        """Write one line."""
-        self._output.write(json.dumps(value).encode() + b"\n")
-        await self._output.drain()
 
 
 async def _tell(worker: Worker, lines: Lines) -> None:
