@@ -97,7 +97,7 @@ def _of_all_calls(run: Run) -> dict[str, Any]:
         "fastest": response.min_us * NS_PER_US,
         "slowest": response.max_us * NS_PER_US,
         "statusCodeDistribution": _statuses(every),
-        "errorDistribution": every.reasons,
+        "errorDistribution": _errors(every),
         "latencyDistribution": [
             {"percentage": percentage, "latency": us * NS_PER_US} for percentage, us in latencies
         ],
@@ -112,6 +112,11 @@ def _statuses(calls: Calls) -> dict[str, int]:
             statuses[_ghz(code)] = statuses.get(_ghz(code), 0) + count
     ok = calls.count - sum(statuses.values())
     return {"OK": ok, **statuses} if ok else statuses
+
+
+def _errors(calls: Calls) -> dict[str, int]:
+    """Return calls by the reason of what was no answer: a refusal is not an error."""
+    return {reason: count for reason, count in calls.reasons.items() if reason in STATUSES}
 
 
 def _ghz(code: StatusCode) -> str:
