@@ -41,6 +41,23 @@ def test_result_of_a_run_cut_short_is_what_the_schema_describes(changes: dict[st
     assert problems(assemble(run(**changes), DATE), schema()) == []
 
 
+def test_search_for_the_limit_may_tell_its_steps(result: dict[str, Any]) -> None:
+    step = {
+        "rate": 200.0,
+        "rps": 398.5,
+        "p50": 2 * MS,
+        "p99": 9 * MS,
+        "dropped": 0,
+        "value": 9 * MS,
+        "holds": True,
+        "is_valid": True,
+        "reasons": [],
+    }
+    found = {"objective": "p99 < 50ms", "sustained_rate": 200.0, "steps": [step]}
+
+    assert problems({**result, "saturation": found}, schema()) == []
+
+
 @pytest.mark.parametrize(
     ("path", "value", "problem"),
     [
