@@ -64,7 +64,7 @@ def recorded(lag_s: float) -> Recorded:
 
 
 def test_a_generator_in_good_health_is_valid() -> None:
-    found = health(recorded(0.001), [0.001] * 100, [1.0, 2.0], 10.0)
+    found = health(recorded(0.001), [0.001] * 100, [(1.0, 0.0), (2.0, 0.1)], 10.0)
     assert (found.is_valid, found.cpu_s, found.cpu_us_per_operation) == (True, 3.0, 3_000_000.0)
 
 
@@ -79,12 +79,17 @@ def test_a_generator_in_good_health_is_valid() -> None:
 def test_a_generator_that_was_the_bottleneck_is_not(
     lag_s: float, loop_lag_s: float, cpu_s: float, reason: str
 ) -> None:
-    found = health(recorded(lag_s), [loop_lag_s] * 100, [cpu_s, 1.0], 10.0)
+    found = health(recorded(lag_s), [loop_lag_s] * 100, [(cpu_s, 0.0), (1.0, 0.0)], 10.0)
     assert not found.is_valid
     assert [reason in words for words in found.reasons] == [True]
+
+
+def test_a_late_generator_that_had_no_processor_says_so() -> None:
+    found = health(recorded(0.05), [], [(1.0, 1.0)], 10.0)
+    assert "ready for 10% of the time and had no processor" in found.reasons[-1]
 
 
 def test_waiting_for_the_server_is_not_the_generators_fault() -> None:
     recorder = Recorder(0.0)
     recorder.record("Reserve", "steady", 1.0, 3.0, 4.0, Outcome.OK, "", 2.0)
-    assert health(merge(recorder.encode()), [], [1.0], 10.0).is_valid
+    assert health(merge(recorder.encode()), [], [(1.0, 0.0)], 10.0).is_valid

@@ -32,7 +32,7 @@ class Told:
 
     recorded: dict[str, Any] = field(default_factory=dict)
     alive: int = 0
-    cpu_s: float = 0.0
+    cpu_s: tuple[float, float] = (0.0, 0.0)  # used, and waited for
     end: dict[str, Any] = field(default_factory=dict)
 
     def take(self, line: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ class Told:
         seconds = self.recorded.get("seconds", [])
         seconds += line["recorded"]["seconds"]
         self.recorded = {**line["recorded"], "seconds": seconds}
-        self.alive, self.cpu_s = line["alive"], line["cpu_s"]
+        self.alive, self.cpu_s = line["alive"], (line["cpu_s"][0], line["cpu_s"][1])
 
     def newest_rows(self) -> list[dict[str, Any]]:
         """Return the rows of the last seconds it has told of."""
@@ -187,8 +187,8 @@ class Generator:
         return sum(one.told.alive for one in self.processes)
 
     @property
-    def cpu_s(self) -> list[float]:
-        """Processor seconds of the steady phase, by process."""
+    def cpu_s(self) -> list[tuple[float, float]]:
+        """Processor seconds of the steady phase by process: used, and waited for."""
         return [one.told.cpu_s for one in self.processes]
 
     @property

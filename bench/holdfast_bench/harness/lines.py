@@ -21,6 +21,7 @@ class Lines:
         transport, protocol = await loop.connect_write_pipe(
             asyncio.streams.FlowControlMixin, sys.stdout
         )
+        transport.set_write_buffer_limits(high=0)  # what was said has left
         self._output = asyncio.StreamWriter(transport, protocol, None, loop)
 
     async def read(self) -> Any:

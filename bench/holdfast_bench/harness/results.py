@@ -167,6 +167,7 @@ def _generator(run: Run) -> dict[str, Any]:
         **lag,
         "loop_lag_ms": {"p99": 0.0, "max": 0.0},
         "cpu_s": 0.0,
+        "cpu_wait_s": 0.0,
         "cpu_us_per_operation": 0.0,
         "is_valid": False,
         "reasons": ["the run ended before its generator could be judged"],

@@ -12,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -29,18 +31,28 @@ from holdfast_bench.harness.scenario import Scenario
 from holdfast_bench.harness.session import Dice, Session, Shop
 from holdfast_bench.harness.settings import build
 from holdfast_bench.harness.transport import Transport, connect
+from holdfast_bench.harness.watchers import Watchers
 
 CALL_S_MAX = 10.0
 PART_S = 1.0
 LAG_S = 0.02
 LAGS_MAX = 100_000
 LATE_IN_A_ROW_MAX = 16  # starts that are late go out together, but let the others live
+SCHEDSTAT = Path("/proc/thread-self/schedstat")  # time on a processor, and waiting for one, in ns
 GC_THRESHOLDS = (50_000, 50, 100)  # sessions make no cycles
 
 
 def part_of(total: int, index: int, of: int) -> int:
     """Return one of `of` shares of a total that differ by at most one."""
     return total // of + (index < total % of)
+
+
+def waited_s() -> float:
+    """Return how long this thread was ready and had no processor; 0.0 where it cannot be told."""
+    try:
+        return int(SCHEDSTAT.read_text(encoding="ascii").split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 class Worker:
@@ -58,7 +70,7 @@ class Worker:
         self._fault: BaseException | None = None
         self._lags: deque[float] = deque(maxlen=LAGS_MAX)
         self.recorder = Recorder(begin_at)
-        self._cpu: dict[str, float] = {}
+        self._cpu: dict[str, tuple[float, float]] = {}
         self._settings = settings
         self._seconds_told = 0
 
@@ -169,12 +181,13 @@ class Worker:
     async def _sample_cpu(self, alarm: Alarm) -> None:
         for moment in (self._steady_at, self._starts_end_at):
             await alarm.until(moment)
-            self._cpu[self.phase_at(moment)] = time.process_time()
+            self._cpu[self.phase_at(moment)] = (time.process_time(), waited_s())
 
-    def _cpu_s(self) -> float:
-        """Return processor seconds of the steady phase, as far as it got."""
-        began = self._cpu.get("steady", 0.0)
-        return self._cpu.get("drain", time.process_time()) - began
+    def _cpu_s(self) -> tuple[float, float]:
+        """Return processor seconds of the steady phase, used and waited for, as far as it got."""
+        used, waited = self._cpu.get("drain", (time.process_time(), waited_s()))
+        used_before, waited_before = self._cpu.get("steady", (used, waited))
+        return used - used_before, waited - waited_before
 
     def part(self) -> dict[str, Any]:
         """Return what was recorded so far: totals, and the seconds since the last part."""
@@ -213,21 +226,30 @@ async def _listen(lines: Lines, stopping: asyncio.Event) -> None:
     stopping.set()
 
 
+async def _connected(settings: dict[str, Any]) -> tuple[list[Transport], Watchers]:
+    """Make this process's share of the connections and of the watches."""
+    scenario = build(Scenario, settings["scenario"])
+    index, of = settings["index"], settings["of"]
+    connections = part_of(scenario.connections, index, of)
+    transports = await connect(
+        settings["target"], scenario.transport, connections, timeout_s=CALL_S_MAX
+    )
+    watchers = Watchers(transports, settings["skus"], popularity(scenario.catalogue))
+    await watchers.open(range(index, scenario.watchers, of), scenario.seed)
+    return transports, watchers
+
+
 async def _main() -> None:
-    lines = Lines()
+    lines, began = Lines(), time.perf_counter()
     await lines.open()
     settings = await lines.read()
-    scenario, index, of = settings["scenario"], settings["index"], settings["of"]
-    connections = part_of(scenario["connections"], index, of)
-    began = time.perf_counter()
-    transports = await connect(
-        settings["target"], scenario["transport"], connections, timeout_s=CALL_S_MAX
-    )
+    transports, watchers = await _connected(settings)
     await lines.say({"kind": "ready", "connect_s": time.perf_counter() - began})
     begin = await lines.read()
     if begin is None or "begin_at" not in begin:
         return
     worker, stopping = Worker(settings, transports, begin["begin_at"]), asyncio.Event()
+    watchers.follow(worker.recorder, worker.phase_at)
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -238,7 +260,7 @@ async def _main() -> None:
     await asyncio.gather(telling, return_exceptions=True)
     await lines.say(end)
     listening.cancel()
-    await asyncio.gather(*(transport.aclose() for transport in transports), return_exceptions=True)
+    os._exit(0)  # ten thousand streams to close in good order would take seconds
 
 
 if __name__ == "__main__":
