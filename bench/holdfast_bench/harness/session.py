@@ -27,7 +27,8 @@ from holdfast_bench.harness.answers import Answer
 from holdfast_bench.harness.distributions import several
 from holdfast_bench.harness.recording import Outcome, Recorder
 from holdfast_bench.harness.scenario_tables import Life
-from holdfast_bench.harness.transport import RPCS, Transport
+from holdfast_bench.harness.transport import Transport
+from holdfast_bench.harness.unary import RPCS
 
 ACKNOWLEDGED_MAX = 500_000  # answers of a worker that are kept for the check afterwards
 SEEDS_APART = 1_000_003

@@ -14,9 +14,7 @@ import base64
 import gc
 import os
 import time
-from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -30,29 +28,19 @@ from holdfast_bench.harness.recording import Recorder
 from holdfast_bench.harness.scenario import Scenario
 from holdfast_bench.harness.session import Dice, Session, Shop
 from holdfast_bench.harness.settings import build
+from holdfast_bench.harness.toll import Toll
 from holdfast_bench.harness.transport import Transport, connect
 from holdfast_bench.harness.watchers import Watchers
 
 CALL_S_MAX = 10.0
 PART_S = 1.0
-LAG_S = 0.02
-LAGS_MAX = 100_000
 LATE_IN_A_ROW_MAX = 16  # starts that are late go out together, but let the others live
-SCHEDSTAT = Path("/proc/thread-self/schedstat")  # time on a processor, and waiting for one, in ns
 GC_THRESHOLDS = (50_000, 50, 100)  # sessions make no cycles
 
 
 def part_of(total: int, index: int, of: int) -> int:
     """Return one of `of` shares of a total that differ by at most one."""
     return total // of + (index < total % of)
-
-
-def waited_s() -> float:
-    """Return how long this thread was ready and had no processor; 0.0 where it cannot be told."""
-    try:
-        return int(SCHEDSTAT.read_text(encoding="ascii").split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0
 
 
 class Worker:
@@ -68,9 +56,8 @@ class Worker:
         self._starts_end_at = begin_at + phases.starting_s
         self._alive: set[asyncio.Task[None]] = set()
         self._fault: BaseException | None = None
-        self._lags: deque[float] = deque(maxlen=LAGS_MAX)
         self.recorder = Recorder(begin_at)
-        self._cpu: dict[str, tuple[float, float]] = {}
+        self._toll = Toll(self._steady_at, self._starts_end_at)
         self._settings = settings
         self._seconds_told = 0
 
@@ -112,7 +99,7 @@ class Worker:
             self.shop = self._shop(alarm)
             besides = [
                 asyncio.create_task(work)
-                for work in (self._sample_lag(alarm), self._sample_cpu(alarm))
+                for work in (self._toll.sample_lag(alarm), self._toll.sample_cpu(alarm))
             ]
             living = asyncio.create_task(self._live_all(alarm))
             stopped = asyncio.create_task(stopping.wait())
@@ -167,27 +154,7 @@ class Worker:
                 self.recorder.session_planned(planned)
             await asyncio.sleep(0)
 
-    # ---- What it costs ----
-
-    async def _sample_lag(self, alarm: Alarm) -> None:
-        """Note how late the event loop is, through the steady phase."""
-        due = self._steady_at
-        while due < self._starts_end_at:
-            await alarm.until(due)
-            now = time.perf_counter()
-            self._lags.append(now - due)
-            due = max(due + LAG_S, now)
-
-    async def _sample_cpu(self, alarm: Alarm) -> None:
-        for moment in (self._steady_at, self._starts_end_at):
-            await alarm.until(moment)
-            self._cpu[self.phase_at(moment)] = (time.process_time(), waited_s())
-
-    def _cpu_s(self) -> tuple[float, float]:
-        """Return processor seconds of the steady phase, used and waited for, as far as it got."""
-        used, waited = self._cpu.get("drain", (time.process_time(), waited_s()))
-        used_before, waited_before = self._cpu.get("steady", (used, waited))
-        return used - used_before, waited - waited_before
+    # ---- What it tells ----
 
     def part(self) -> dict[str, Any]:
         """Return what was recorded so far: totals, and the seconds since the last part."""
@@ -199,7 +166,7 @@ class Worker:
             "kind": "part",
             "recorded": recorded,
             "alive": len(self._alive),
-            "cpu_s": self._cpu_s(),
+            "cpu_s": self._toll.cpu_s(),
         }
 
     def _end(self) -> dict[str, Any]:
@@ -208,7 +175,7 @@ class Worker:
         return {
             **self.part(),
             "kind": "end",
-            "lags": [round(lag, 6) for lag in self._lags],
+            "lags": self._toll.lags(),
             "bought": tally.bought,
             "unknown": tally.unknown,
             "acknowledged": acknowledged,
