@@ -45,7 +45,7 @@ class Size:
 
 
 WIDE = Size("wide", 960, 330, 66, x_ticks=10, y_ticks=6)
-NARROW = Size("narrow", 400, 300, 58, x_ticks=4, y_ticks=5)
+NARROW = Size("narrow", 400, 300, 66, x_ticks=4, y_ticks=5)
 
 
 def draw(chart: Chart, size: Size) -> Markup:

@@ -57,7 +57,7 @@ def banner(headline: Headline) -> Markup:
         element("p", headline.word, class_="word"),
         element("p", headline.meaning),
         element("ul", *reasons) if reasons else None,
-        class_=f"banner {headline.tone}",
+        class_=f"banner {headline.tone}{'' if headline.reportable else ' large'}",
         aria_label="Verdict",
     )
 
@@ -73,7 +73,12 @@ def _tile(name: str, value: str, unit: str, beside: str, tone: str = "") -> Mark
     return element(
         "div",
         element("dt", name),
-        element("dd", value, element("small", f" {unit}") if unit else None, class_="value"),
+        element(
+            "dd",
+            element("span", value),
+            element("small", f" {unit}") if unit else None,
+            class_="value",
+        ),
         element("dd", beside, class_="beside") if beside else None,
         class_=f"tile {tone}".strip(),
     )

@@ -13,6 +13,7 @@ from holdfast_bench.harness.report.chart import TONES, Chart, Line, steps, stret
 INK, FAINT, GRID, SHADE = "#1b2430", "#5b6675", "#e3e7ec", "#f1f3f6"
 INCHES, DPI = (9.6, 4.4), 150
 TICKS = (10, 6)
+LETTERS = 125  # of a legend, side by side
 
 
 def draw(chart: Chart, path: Path, *, subtitle: str = "", stamp: str = "") -> None:
@@ -25,9 +26,12 @@ def draw(chart: Chart, path: Path, *, subtitle: str = "", stamp: str = "") -> No
     _series(chart, axes)
     heading = f"{chart.title}  ({_plain(subtitle)})" if subtitle else chart.title
     axes.set_title(heading, loc="left", fontsize=12, fontweight="bold", color=INK, pad=24)
-    columns = min(len(chart.lines), 6)
-    axes.legend(
-        loc="upper left", bbox_to_anchor=(0, -0.16), ncols=columns, frameon=False, fontsize=8.5
+    letters = max(len(line.name) for line in chart.lines) + 8
+    figure.legend(
+        loc="outside lower left",
+        ncols=max(1, min(6, LETTERS // letters)),
+        frameon=False,
+        fontsize=9,
     )
     if stamp:
         axes.text(
@@ -61,6 +65,7 @@ def _frame(chart: Chart, axes: Axes) -> None:
     axes.set_xlabel(chart.x.label, fontsize=9, color=FAINT, loc="right")
     axes.set_ylabel(chart.y.label, fontsize=9, color=FAINT)
     axes.tick_params(labelsize=9, colors=FAINT, length=3)
+    axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -100,7 +105,7 @@ def _series(chart: Chart, axes: Axes) -> None:
 
 def _line(chart: Chart, axes: Axes, line: Line) -> None:
     label: str | None = _plain(line.name)
-    for points in stretches(chart.positions, line):
+    for points in stretches(chart.positions, line) or [[]]:
         drawn = steps(points) if chart.stepped else points
         axes.plot(
             [chart.x.place(position) for position, _ in drawn],

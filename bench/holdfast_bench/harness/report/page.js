@@ -30,7 +30,10 @@ for (const figure of document.querySelectorAll("figure")) {
     at = Math.max(0, Math.min(rows.length - 1, index));
     const [head, ...cells] = rows[at].cells;
     const title = document.createElement("b");
+    const unit = document.createElement("span");
     title.textContent = head.textContent;
+    unit.textContent = plot.dataset.unit;
+    title.append(unit);
     const lines = entries.flatMap((entry, i) =>
       isOff(entry) ? [] : [line(entry.textContent, cells[i].textContent, entry.querySelector(".swatch"))]);
     output.replaceChildren(title, ...lines);

@@ -79,6 +79,7 @@ def block(chart: Chart) -> Markup:
         class_="plot",
         tabindex="0",
         role="group",
+        data_unit=chart.y.label.partition(",")[0],
         aria_label=f"{chart.title}. Arrow keys read its figures.",
     )
     return element(

@@ -140,6 +140,8 @@ def _flat(tree: Mapping[str, object], above: str = "") -> Iterator[tuple[str, st
         path = f"{above}.{name}" if above else str(name)
         if isinstance(found, Mapping) and found:
             yield from _flat(found, path)
+        elif name == "command" and isinstance(found, list):
+            yield path, " ".join(str(word) for word in found)
         else:
             yield path, _shown(found)
 

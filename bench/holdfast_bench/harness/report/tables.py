@@ -27,6 +27,7 @@ class Table:
             "table",
             element("thead", head),
             element("tbody", *body),
+            class_="pairs" if len(self.columns) == 2 else None,
             aria_label=self.caption,
         )
         return joined((element("h3", self.caption), scrolling(self.caption, table)))

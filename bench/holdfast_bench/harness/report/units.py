@@ -4,6 +4,7 @@ from __future__ import annotations
 
 NS_PER_MS = 1_000_000
 MIB = 1 << 20
+MILLION = 1_000_000
 ABSENT = "\N{EN DASH}"
 
 
@@ -19,6 +20,8 @@ def number(value: float | None) -> str:
 
 def tick(value: float) -> str:
     """Return a number at an axis: no digit more than it needs."""
+    if abs(value) >= MILLION:
+        return f"{value / MILLION:,.6g} M"
     return f"{value:,.6f}".rstrip("0").rstrip(".") if value % 1 else f"{value:,.0f}"
 
 
