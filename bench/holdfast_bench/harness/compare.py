@@ -105,10 +105,7 @@ def compare(
     return Comparison(
         a,
         b,
-        [
-            judge(yardstick, _values(yardstick, a, rpc), _values(yardstick, b, rpc), seed)
-            for yardstick in YARDSTICKS
-        ],
+        [judge(one, _values(one, a, rpc), _values(one, b, rpc), seed) for one in YARDSTICKS],
         [f"{run.folder}: {', '.join(run.broken())}" for run in every if run.broken()],
         [f"{run.folder}: {word}" for run in every if (word := _why_not(run))],
         list(_warnings(*sides)),

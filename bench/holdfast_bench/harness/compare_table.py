@@ -18,7 +18,7 @@ from holdfast_bench.harness.significance import CONFIDENCE
 
 COLUMNS = ("figure", "#A", "#B", "#difference", f"#{CONFIDENCE:.0%} interval", "#p", "verdict")
 STYLES = {Verdict.BETTER: "green", Verdict.WORSE: "bold red", Verdict.TOO_FEW: "yellow"}
-MARKS = {Verdict.BETTER: "good", Verdict.WORSE: "bad"}
+MARKS = {Verdict.BETTER: "better", Verdict.WORSE: "bad"}
 TOO_FEW = (
     f"With fewer than {RUNS_MIN} usable runs a side no p-value can be below {ALPHA}: even 3 runs "
     "that are all slower than 3 others come about by chance one time in ten."

@@ -78,6 +78,6 @@ YARDSTICKS = (
     Yardstick("p99.9", "ms", False, _latency(99.9, "p99_9")),
     Yardstick("errors", "%", False, _share(FAILURES)),
     Yardstick("turned away", "%", False, _share(TURNED_AWAY)),
-    Yardstick("server CPU", "us/op", False, _server_cpu),
-    Yardstick("generator CPU", "us/op", False, _generator_cpu),
+    Yardstick("server CPU", "µs/op", False, _server_cpu),
+    Yardstick("generator CPU", "µs/op", False, _generator_cpu),
 )

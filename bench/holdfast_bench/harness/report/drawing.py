@@ -78,7 +78,7 @@ def _bands(chart: Chart, size: Size) -> Iterator[Markup]:
         left, right = (size.x(chart.x.place(edge)) for edge in (band.began, band.ended))
         yield _band(band, left, right, size)
         if right < size.x(1) - 1:
-            yield _line(right, size.top - 16, right, size.y(0), "border")
+            yield _line(right, size.top - 2, right, size.y(0), "border")
         name = band.name.replace("_", " ")
         if len(name) * LETTER + 6 < right - left:
             yield _text(name, (left + right) / 2, size.top - 8, "phase")

@@ -11,6 +11,7 @@ from holdfast_bench.harness.report.chart import Chart, Line
 from holdfast_bench.harness.report.levels import cpu, memory, pressure, stock
 from holdfast_bench.harness.report.percentiles import over_percentile
 from holdfast_bench.harness.report.run import OUTCOMES, Run
+from holdfast_bench.harness.report.search import over_rate
 from holdfast_bench.harness.report.timeline import Timeline, mean
 
 OUTCOME_TONES = {
@@ -32,7 +33,7 @@ SESSIONS = (
 
 def charts(run: Run) -> list[Chart]:
     """Return every chart that the run has figures for."""
-    made = (over_percentile, latency, throughput, sessions, stock, pressure, cpu, memory)
+    made = (over_rate, over_percentile, latency, throughput, sessions, stock, pressure, cpu, memory)
     return [chart for make in made if (chart := make(run)) is not None]
 
 

@@ -34,9 +34,9 @@ def _facts(run: Run) -> Iterator[str]:
     if measured := run.measured:
         yield f"{units.duration(measured.ended - measured.began)} measured"
     yield f"seed {run.result.get('seed', units.ABSENT)}"
-    checkout = run.environment.get("git") or {}
-    if commit := checkout.get("commit"):
-        yield f"commit {commit[:12]}{' with local changes' if checkout.get('is_dirty') else ''}"
+    if commit := run.environment.get("commit"):
+        dirty = " with local changes" if run.environment.get("dirty") else ""
+        yield f"commit {str(commit)[:12]}{dirty}"
     if run.environment.get("colocated"):
         yield "generator, server and store on one machine"
 

@@ -27,28 +27,27 @@ def draw(chart: Chart, path: Path, *, subtitle: str = "", stamp: str = "") -> No
     heading = f"{chart.title}  ({_plain(subtitle)})" if subtitle else chart.title
     axes.set_title(heading, loc="left", fontsize=12, fontweight="bold", color=INK, pad=24)
     letters = max(len(line.name) for line in chart.lines) + 8
-    figure.legend(
-        loc="outside lower left",
-        ncols=max(1, min(6, LETTERS // letters)),
-        frameon=False,
-        fontsize=9,
-    )
+    columns = max(1, min(6, LETTERS // letters))
+    figure.legend(loc="outside lower left", ncols=columns, frameon=False, fontsize=9)
     if stamp:
-        axes.text(
-            0.5,
-            0.5,
-            stamp,
-            transform=axes.transAxes,
-            ha="center",
-            va="center",
-            fontsize=44,
-            fontweight="bold",
-            color=TONES["red"][0],
-            alpha=0.45,
-            rotation=14,
-            zorder=9,
-        )
+        _stamp(stamp, axes)
     figure.savefig(path, metadata={"Software": None})
+
+
+def _stamp(stamp: str, axes: Axes) -> None:
+    axes.text(
+        0.5,
+        0.5,
+        stamp,
+        ha="center",
+        va="center",
+        fontsize=44,
+        fontweight="bold",
+        color=TONES["red"][0],
+        alpha=0.45,
+        rotation=14,
+        zorder=9,
+    )
 
 
 def _plain(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from importlib.resources import files
 
-from holdfast_bench.harness.report import sections
+from holdfast_bench.harness.report import search, sections
 from holdfast_bench.harness.report.chart import TONES, Chart
 from holdfast_bench.harness.report.drawing import drawings
 from holdfast_bench.harness.report.figures import charts
@@ -23,7 +23,7 @@ HERE = "holdfast_bench.harness.report"
 def of_run(run: Run) -> str:
     """Return the page of a run."""
     verdict = headline(run)
-    tables = [sections.calls(run), sections.outcomes(run)]
+    tables = [search.steps(run), sections.calls(run), sections.outcomes(run)]
     judged = [sections.thresholds(run), sections.promises(run)]
     context = [sections.sessions(run), sections.phases(run)]
     made = [sections.options(run), sections.environment(run)]

@@ -16,7 +16,7 @@ class Table:
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    marks: Sequence[str] = ()  # a class for each row: good, bad or ""
+    marks: Sequence[str] = ()  # a class for each row: good, better, bad or ""
 
     def drawn(self) -> Markup:
         """Return the table."""

@@ -35,7 +35,7 @@ class Timeline:
     run: Run
     starts: Sequence[float]
     width: float
-    axis: Axis
+    axis: Linear
 
     @classmethod
     def over(cls, run: Run, seconds: Iterable[float]) -> Timeline:
@@ -45,8 +45,8 @@ class Timeline:
         ended = max([run.ended, *seen[-1:]])
         width = max(1.0, float(ceil((ended - began) / POINTS_MAX)))
         starts = sorted({second // width * width for second in seen})
-        low, high = min([began, *starts[:1]]), max(ended, began + 1)
-        return cls(run, starts, width, Linear("seconds of load", low, high))
+        axis = Linear("seconds of load", began, max(ended, began + 1))
+        return cls(run, starts, width, axis)
 
     def fold(self, points: Iterable[Point], how: Fold) -> list[float | None]:
         """Return one value for each stretch; None where nothing was seen."""
@@ -62,8 +62,9 @@ class Timeline:
 
     def chart(self, titles: Titles, y: Axis, lines: Sequence[Line]) -> Chart:
         """Return a chart over time, with the borders of the phases."""
+        positions = [max(start, self.axis.low) for start in self.starts]
         bands = self.run.bands
-        return Chart(*titles, self.axis, y, self.starts, lines, bands, show_position=in_seconds)
+        return Chart(*titles, self.axis, y, positions, lines, bands, show_position=in_seconds)
 
 
 def carried(values: Sequence[float | None], stretches_max: int) -> list[float | None]:
@@ -78,4 +79,4 @@ def carried(values: Sequence[float | None], stretches_max: int) -> list[float | 
 
 def in_seconds(position: float) -> str:
     """Return a time since the beginning."""
-    return f"{units.tick(position)} s"
+    return f"{units.tick(round(position, 1))} s"

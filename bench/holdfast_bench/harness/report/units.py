@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import floor, log10
+
 NS_PER_MS = 1_000_000
 MIB = 1 << 20
 MILLION = 1_000_000
@@ -49,7 +51,8 @@ def percentile(percent: float) -> str:
     """Return a percentile with as many nines as it has, and no rounding to the next."""
     if percent >= 100:
         return "max"
-    return f"{percent:.6f}".rstrip("0").rstrip(".") + " %"
+    digits = max(1, floor(-log10(1 - percent / 100) + 1e-9))
+    return f"{percent:.{digits}f}".rstrip("0").rstrip(".") + " %"
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from holdfast_bench.harness.report import overlay, write
 from tests.browser import Browser, browsing, chromium
-from tests.runs import Load, make_run
+from tests.made_up_runs import Load, make_run
 
 LOAD = Load(rate=25, steady_s=15, units=200)
 LONG = "sku-" + "0123456789" * 12

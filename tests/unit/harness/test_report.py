@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
-from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from holdfast_bench.harness.report.percentiles import positions
 from holdfast_bench.harness.report.spectrum import from_figures, from_hgrm
 from holdfast_bench.harness.report.timeline import POINTS_MAX
 from holdfast_bench.harness.report.verdict import headline
-from tests.runs import Load, make_run
+from tests.made_up_runs import Load, make_run
 
 SMALL = Load(rate=15, steady_s=8, units=120, is_fine=False)
 EVIL = "<script>alert(1)</script>"
@@ -183,6 +182,22 @@ def test_a_run_that_brought_nothing_still_has_a_page(tmp_path: Path, keys: int) 
     (tmp_path / "result.json").write_text(json.dumps(dict([*bare.items()][: keys + 1])))
     page = page_of(write(tmp_path))
     assert "UNCHECKED" in page.text
+
+
+def test_a_search_for_the_limit_shows_every_rate(tmp_path: Path) -> None:
+    step = {"p50": 2_000_000, "p99": 9_000_000, "dropped": 0, "holds": True, "is_valid": True}
+    step |= {"rps": 400.0, "value": 9_000_000, "reasons": []}
+    slow = step | {"p99": 90_000_000, "value": 90_000_000, "holds": False}
+    late = slow | {"is_valid": False, "reasons": ["calls left late"]}
+    steps = [{"rate": rate, **one} for rate, one in ((300, late), (100, step), (200, slow))]
+
+    def change(result: Result) -> None:
+        search = {"objective": "p99 < 50ms", "sustained_rate": 100.0, "steps": steps}
+        result["saturation"] = search
+
+    page = page_of(write(changed(tmp_path, change)))
+    assert "p99 < 50ms was kept up to 100 sessions a second." in page.text
+    assert {"✓ kept", "✗ not kept", "generator too slow: calls left late"} <= {*page.text}
 
 
 def test_a_second_without_an_answer_is_a_gap(tmp_path: Path) -> None:
@@ -359,5 +374,6 @@ def test_text_never_opens_an_element_nor_leaves_an_attribute(text: str) -> None:
 
 
 def test_percentiles_are_named_without_rounding_to_the_next() -> None:
-    assert [units.percentile(p) for p in (50, 99.9, 99.9999)] == ["50 %", "99.9 %", "99.9999 %"]
-    assert log10(1 - 0.9) == pytest.approx(-1)
+    percentiles = (0, 17.4596, 50, 99.9, 99.98753, 99.9996, 99.9999, 100)
+    texts = ["0 %", "17.5 %", "50 %", "99.9 %", "99.988 %", "99.9996 %", "99.9999 %", "max"]
+    assert [units.percentile(percent) for percent in percentiles] == texts

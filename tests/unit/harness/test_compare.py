@@ -18,7 +18,7 @@ from holdfast_bench.harness.compare import Comparison, Difference, Verdict, comp
 from holdfast_bench.harness.compare_command import compare_command
 from holdfast_bench.harness.report import UnreadableRun
 from holdfast_bench.harness.yardsticks import YARDSTICKS
-from tests.runs import Load, make_run
+from tests.made_up_runs import Load, make_run
 
 P99 = next(one for one in YARDSTICKS if one.name == "p99")
 RATE = next(one for one in YARDSTICKS if one.name == "rate")
