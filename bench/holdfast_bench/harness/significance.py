@@ -30,11 +30,6 @@ def p_value(a: Sequence[float], b: Sequence[float]) -> float:
     return _exact(ranks, len(a))
 
 
-def least_p_value(count_a: int, count_b: int) -> float:
-    """Return the p-value of two samples, of so many values, that do not overlap at all."""
-    return min(1.0, 2 / comb(count_a + count_b, count_a))
-
-
 def doubled_ranks(values: Sequence[float]) -> list[int]:
     """Return twice the rank of each value; equal ones share the mean of theirs."""
     order = sorted(range(len(values)), key=values.__getitem__)
