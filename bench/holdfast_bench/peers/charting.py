@@ -20,22 +20,28 @@ def draw(contestants: Sequence[Any], load: str, path: Path) -> None:
     names = [_label(each) for each in contestants]
     colours = [_colour(each) for each in contestants]
     _bars(rates, names, [each["operations_per_s"] for each in contestants], colours)
-    rates.set_title("operations/s (more is better)")
+    rates.set_title("operations/s")
     _bars(latencies, names, [each["p99_ms"] for each in contestants], [PALE] * len(names))
     medians = [each["p50_ms"] for each in contestants]
     latencies.barh(names, medians, color=colours)
-    latencies.set_title("latency in ms: p50, and p99 pale")
+    latencies.set_title("ms: p50, p99 pale")
     servers = [each["cpu_s_per_1000"]["server"] for each in contestants]
     stores = [each["cpu_s_per_1000"]["store"] for each in contestants]
     costs.barh(names, servers, color=colours)
-    costs.barh(names, stores, left=servers, color=PALE)
-    costs.set_title("CPU s for 1,000 operations: server, and store pale")
+    both = costs.barh(names, stores, left=servers, color=PALE)
+    totals = [f"{sum(pair):.2f}" for pair in zip(servers, stores, strict=True)]
+    costs.bar_label(both, totals, padding=3)
+    costs.set_title("CPU s/1,000: server, store pale")
     rates.invert_yaxis()
-    for axes in (rates, latencies, costs):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(x=0.15)
+    _tidy(rates, latencies, costs)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
+
+
+def _tidy(*charts: Axes) -> None:
+    for axes in charts:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.15)
 
 
 def _label(contestant: Any) -> str:

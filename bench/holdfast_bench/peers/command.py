@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 import click
 from rich.console import Console
@@ -17,6 +18,10 @@ from holdfast_bench.peers.terms import PeerUnavailable
 
 BROKEN = 99  # exit status: Holdfast itself has oversold
 DEFAULT = tuple(name for name in NAMES if name != "unlocked")
+COLUMNS = (
+    *("server", "op/s", "least..most", "p50 ms", "p99 ms", "oversold", "errors"),
+    *("CPU\nserver", "CPU\nstore"),
+)
 ROUNDS_MAX, SECONDS_MAX = 100, 600.0
 
 
@@ -67,32 +72,29 @@ def peers_command(  # noqa: PLR0913  # each option of a command is a parameter
 
 def table(results: Sequence[Result], load: str, plan: Plan) -> Table:
     """Return the results as a table."""
-    title = f"load {load}: {plan.rounds} rounds of {plan.seconds:g} s, medians (least..most)"
-    made = Table(title=title, title_justify="left")
-    made.add_column("server")
-    for column in (
-        "operations/s",
-        "p50 ms",
-        "p99 ms",
-        "oversold units",
-        "errors",
-        "CPU s/1,000: server",
-        "store",
-    ):
-        made.add_column(column, justify="right")
+    made = Table(
+        title=f"Load {load}: {plan.rounds} rounds of {plan.seconds:g} s each, medians.  CPU: s for "
+        "1,000 operations.",
+        title_justify="left",
+        title_style="",
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
+    for column in COLUMNS:
+        made.add_column(column, justify="left" if column == COLUMNS[0] else "right", no_wrap=True)
     for result in results:
         made.add_row(*_cells(result), style="bold red" if result.oversold else None)
     return made
 
 
 def _cells(result: Result) -> tuple[str, ...]:
-    figures = result.as_json()
-    cpu = result.cpu_ms()
+    rates, cpu = result.rates, result.cpu_ms()
     return (
         result.name,
-        f"{figures['operations_per_s']:,.0f} ({min(result.rates):,.0f}..{max(result.rates):,.0f})",
-        f"{figures['p50_ms']:.1f}",
-        f"{figures['p99_ms']:.1f}",
+        f"{median(rates):,.0f}",
+        f"{min(rates):,.0f}..{max(rates):,.0f}",
+        f"{result.latency_ms(50):.1f}",
+        f"{result.latency_ms(99):.1f}",
         "-" if result.oversold is None else f"{result.oversold:,}",
         f"{result.errors:,}",
         f"{cpu.server:.3f}",

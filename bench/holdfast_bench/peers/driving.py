@@ -163,6 +163,12 @@ class _Agent:
         return self._random.sample(self._skus, self._load.lines)
 
 
+async def _connected(target: str, stack: AsyncExitStack) -> Any:
+    options = [("grpc.use_local_subchannel_pool", 1)]  # or all share one connection
+    channel = grpc.aio.insecure_channel(target, options=options)
+    return stock_pb2_grpc.StockServiceStub(await stack.enter_async_context(channel))
+
+
 async def _drive(target: str, seconds: float, load: Load) -> dict[str, Any]:
     tally, stopping = _Tally(), asyncio.Event()
 
@@ -171,11 +177,7 @@ async def _drive(target: str, seconds: float, load: Load) -> dict[str, Any]:
             await agent.live()
 
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-        stubs: list[Any] = []
-        for _ in range(load.connections):
-            options = [("grpc.use_local_subchannel_pool", 1)]  # or all share one connection
-            channel = grpc.aio.insecure_channel(target, options=options)
-            stubs.append(stock_pb2_grpc.StockServiceStub(await stack.enter_async_context(channel)))
+        stubs = [await _connected(target, stack) for _ in range(load.connections)]
         for number in range(load.callers):
             agent = _Agent(load, stubs[number % load.connections], tally, str(number))
             group.create_task(repeat(agent))

@@ -64,7 +64,8 @@ class EvalshaPeer:
         seconds, us = await self._client.time()
         now_ms = seconds * 1000 + us // 1000
         sales: dict[str, Sale] = {}
-        async for key in self._client.scan_iter("hold:*", count=SCAN_COUNT):
+        # A scan may give a key twice.
+        for key in {key async for key in self._client.scan_iter("hold:*", count=SCAN_COUNT)}:
             state, lines, expires = await self._client.hmget(key, "state", "lines", "expires")
             is_sold = state == b"committed"
             is_held = state == b"held" and int(expires) > now_ms

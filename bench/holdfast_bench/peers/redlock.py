@@ -39,6 +39,8 @@ from holdfast_bench.peers.terms import (
 from holdfast_bench.stores import valkey_server
 from holdfast_server.model import State
 
+SCAN_COUNT = 1_000
+
 Locked = Callable[[Sequence[str]], AbstractAsyncContextManager[Lease]]
 
 
@@ -99,7 +101,8 @@ class RedisPeer:
     async def sales(self) -> Mapping[str, Sale]:
         """Return what the records of the holds have."""
         sales: dict[str, Sale] = {}
-        async for key in self._client.scan_iter("hold:*", count=1_000):
+        # A scan may give a key twice.
+        for key in {key async for key in self._client.scan_iter("hold:*", count=SCAN_COUNT)}:
             hold = _hold(await self._client.get(key))
             assert hold
             is_sold = hold.state is State.COMMITTED
