@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
-from itertools import count
 from typing import Any
 
 import grpc
@@ -18,8 +17,10 @@ import pytest
 
 from holdfast.v1 import stock_pb2 as stock
 from holdfast.v1 import types_pb2 as types
+from holdfast_bench.peers.driving import Load, drive
 from holdfast_bench.peers.postgresql import NONE, installation
 from holdfast_bench.peers.processes import Contestant, Stock, started
+from holdfast_bench.peers.run import Plan, run
 from holdfast_bench.workload import catalogue
 from tests.serving import (
     COMMITTED,
@@ -34,11 +35,15 @@ from tests.serving import (
     unique,
 )
 
-NAMES = ("holdfast", "evalsha", "postgres", "redlock", "redlock-3")
+NAMES = ("holdfast", "evalsha", "postgres", "redlock")
 CALLERS = 50
 UNITS = 10
 STOCK = Stock(skus=100, units=UNITS)
-_skus = (catalogue(STOCK.skus)[number] for number in count())
+RUSHED, *_OTHERS = catalogue(STOCK.skus)
+# Agents in a process of their own, at full speed: what each reads, others have read too.
+RUSH = Load("rush", skus=1, units=UNITS, callers=32, commit=1.0, release=0.0, warm_up_s=0.0)
+RUSH_S = 0.3
+_skus = iter(_OTHERS)
 
 
 class Contestants:
@@ -196,7 +201,9 @@ async def test_an_expired_hold_is_free_and_never_sold(client: Client) -> None:
 async def test_one_of_fifty_gets_the_last_unit(client: Client, contestant: Contestant) -> None:
     sku = next(_skus)
     await reserve(client, (sku, UNITS - 1), ttl=seconds(60))
-    assert len(await _race(client, sku)) == 1
+    calls = (reserve(client, (sku, 1), ttl=seconds(60)) for _ in range(CALLERS))
+    answers = await asyncio.gather(*calls)
+    assert sum(answer.HasField("reservation") for answer in answers) == 1
     assert await counts(client, sku) == (UNITS, UNITS, 0, 0)
     counted = contestant.count()
     assert counted
@@ -222,17 +229,23 @@ async def test_the_books_are_counted_by_record(client: Client, contestant: Conte
     assert counted["sold_by_sku"][sku] == 5
 
 
-async def test_without_a_lock_it_oversells_and_says_so(contestants: Contestants) -> None:
-    contestant = contestants.of("unlocked")
-    async with connected(contestant.target) as client:
-        winners: list[str] = []
-        items = [next(_skus) for _ in range(5)]
-        for sku in items:
-            await reserve(client, (sku, UNITS - 1), ttl=seconds(60))
-            winners += await _race(client, sku)
+@pytest.mark.parametrize("name", [*NAMES, "redlock-3"])
+def test_a_rush_is_sold_what_there_is(name: str, contestants: Contestants) -> None:
+    contestant = contestants.of(name)
+    told = drive(contestant.target, RUSH, RUSH_S).sold
     counted = contestant.count()
     assert counted
-    assert counted["oversold"] == len(winners) - len(items) > 0
+    assert told == {RUSHED: UNITS}
+    assert (counted["sold_by_sku"][RUSHED], counted["oversold"]) == (UNITS, 0)
+
+
+def test_without_a_lock_the_same_rush_is_oversold_and_reported() -> None:
+    (result,) = run(RUSH, ["unlocked"], plan=Plan(rounds=1, seconds=RUSH_S))
+    (turn,) = result.turns
+    assert turn.units
+    assert turn.units["sold"] == sum(turn.driven.sold.values())
+    assert turn.units["sold"] + turn.units["held"] - UNITS == turn.units["oversold"] > 0
+    assert result.oversold == turn.units["oversold"]
 
 
 async def test_the_echo_answers_and_knows_of_no_stock(contestants: Contestants) -> None:
@@ -248,17 +261,11 @@ async def test_the_echo_answers_and_knows_of_no_stock(contestants: Contestants) 
 async def test_processor_time_is_that_of_server_and_store(
     client: Client, contestant: Contestant
 ) -> None:
+    sku = next(_skus)
     before = contestant.cpu()
-    for _ in range(20):
-        await reserve(client, (catalogue(1)[0], 1))
+    for _ in range(UNITS):
+        await reserve(client, (sku, 1))
     used = contestant.cpu().since(before)
     assert used.server > 0
     assert used.store >= 0
     assert before.store > 0
-
-
-async def _race(client: Client, sku: str) -> list[str]:
-    """Let many callers want one unit at once; return the ids of those that were told yes."""
-    calls = (reserve(client, (sku, 1), ttl=seconds(60)) for _ in range(CALLERS))
-    answers = await asyncio.gather(*calls)
-    return [each.reservation.reservation_id for each in answers if each.HasField("reservation")]
