@@ -155,13 +155,7 @@ class Generator:
 
     def progress(self, phases: Phases, elapsed_s: float) -> Progress:
         """Return where the run is, by the last second that all processes have told of whole."""
-        number = math.floor(elapsed_s) - SECONDS_BEHIND
-        rows = (row for one in self.processes for row in one.told.newest_rows())
-        second = Second()
-        for row in rows:
-            if row["second"] == number:
-                second.merge(Second.unpacked(row))
-        calls = Calls()
+        second, calls = self._second(math.floor(elapsed_s) - SECONDS_BEHIND), Calls()
         for by_rpc in (second.measured, second.unmeasured):
             for some in by_rpc.values():
                 calls.merge(some)
@@ -180,6 +174,14 @@ class Generator:
             p50 / 1e3,
             p99 / 1e3,
         )
+
+    def _second(self, number: int) -> Second:
+        second = Second()
+        for one in self.processes:
+            for row in one.told.newest_rows():
+                if row["second"] == number:
+                    second.merge(Second.unpacked(row))
+        return second
 
     @property
     def alive(self) -> int:

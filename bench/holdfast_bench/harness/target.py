@@ -42,27 +42,31 @@ async def probe(target: str) -> None:
         raise TargetUnusable(f"{target}: no connection in {PROBE_S_MAX:g} s") from None
     except OSError as fault:
         raise TargetUnusable(f"{target}: cannot connect: {fault.strerror or fault}") from fault
+    writer.write(PREFACE)
     try:
-        writer.write(PREFACE)
-        async with asyncio.timeout(PROBE_S_MAX):
-            head = await reader.readexactly(FRAME_HEAD_SIZE)
-    except TimeoutError:
-        raise TargetUnusable(
-            f"{target}: something listens, but says nothing to HTTP/2: no gRPC server"
-        ) from None
-    except (asyncio.IncompleteReadError, ConnectionError) as fault:
-        said = fault.partial if isinstance(fault, asyncio.IncompleteReadError) else b""
-        raise TargetUnusable(
-            f"{target}: the connection was closed after {said!r}: no gRPC server in plain text"
-        ) from None
+        problem = await _problem(reader)
     finally:
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
+    if problem:
+        raise TargetUnusable(f"{target}: {problem}")
+
+
+async def _problem(reader: asyncio.StreamReader) -> str:
+    """Return what is wrong with the answer to the preface of HTTP/2; nothing is wrong: empty."""
+    try:
+        async with asyncio.timeout(PROBE_S_MAX):
+            head = await reader.readexactly(FRAME_HEAD_SIZE)
+    except TimeoutError:
+        return "something listens, but says nothing to HTTP/2: no gRPC server"
+    except asyncio.IncompleteReadError as fault:
+        return f"the connection was closed after {fault.partial!r}: no gRPC server in plain text"
+    except OSError:
+        return "the connection was reset: no gRPC server in plain text"
     if head.startswith(b"HTTP/"):
-        raise TargetUnusable(f"{target}: speaks HTTP/1 ({head!r}...), and gRPC needs HTTP/2")
-    if head[3] != SETTINGS:
-        raise TargetUnusable(f"{target}: answers {head!r}, which is not HTTP/2: no gRPC server")
+        return f"speaks HTTP/1 ({head!r}...), and gRPC needs HTTP/2"
+    return "" if head[3] == SETTINGS else f"answers {head!r}, not HTTP/2: no gRPC server"
 
 
 async def has_ledger(client: AsyncClient) -> bool:

@@ -62,10 +62,9 @@ class Watchers:
             asyncio.create_task(_follow(call, recorder, phase_at, ahead)) for call in self._calls
         ]
 
-    def stop(self) -> None:
-        """Record nothing more."""
-        for task in self._tasks:
-            task.cancel()
+    async def ended(self) -> None:
+        """Wait until the server has ended every one of them."""
+        await asyncio.gather(*self._tasks)
 
 
 async def _follow(
