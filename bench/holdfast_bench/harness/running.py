@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from holdfast_bench.harness import artifacts, environment
+from holdfast_bench.harness import artifacts, environment, report
 from holdfast_bench.harness.conductor import Conductor
 from holdfast_bench.harness.live import Screen
 from holdfast_bench.harness.results import assemble
@@ -60,6 +60,7 @@ async def run(order: Order, screen: Screen) -> dict[str, Any]:
         server=shown,
     )
     artifacts.write(order.out, result, described, ran.recorded)
+    report.write(order.out)
     return result
 
 

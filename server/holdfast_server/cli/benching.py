@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:  # for type checkers only: the extra may not be installed
     from holdfast_bench.harness.scenario import Scenario
 
 FOLDER = Path("bench-results")
+THEIRS = {
+    "compare": ("holdfast_bench.harness.compare_command", "compare_command"),
+    "peers": ("holdfast_bench.peers.command", "peers_command"),
+}
 # Options that stand for one key of a scenario, or for several.
 KEYS = {
     "connections": ("connections",),
@@ -34,16 +39,30 @@ KEYS = {
 }
 
 
-@click.group()
+class _Group(click.Group):
+    """Commands of its own, and those that the harness brings."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted([*super().list_commands(ctx), *THEIRS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, importing the harness for one of its own."""
+        if cmd_name not in THEIRS:
+            return super().get_command(ctx, cmd_name)
+        module, name = THEIRS[cmd_name]
+        with _harness(as_json="--json" in sys.argv):
+            command: click.Command = getattr(import_module(module), name)
+        return command
+
+
+@click.group(cls=_Group)
 def bench_command() -> None:
     """Load a server as thousands of agents do, and judge what it did.
 
     Exit status: 0 done, 1 the run could not be made, 2 wrong usage, 99 a promise was broken or a
     threshold not met.
     """
-
-
-# Further commands, compare and peers, are added below in the same way.
 
 
 @bench_command.command("scenarios")
