@@ -80,7 +80,7 @@ async def test_a_stall_is_in_the_response_times_of_all_who_waited() -> None:
     (response_us,), (service_us,) = (
         times.percentiles_us((90.0,)) for times in (calls.response, calls.service)
     )
-    # Of ten starts four fall into the second without answers, and two frames were in flight.
+    # A quarter of the starts fall into the second without answers; two frames were in flight.
     assert response_us > 300_000
     assert service_us < response_us / 4
     assert run.recorded.sessions.started == CALLS

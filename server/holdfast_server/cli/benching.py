@@ -5,6 +5,7 @@ The harness is part of the bench extra, and is imported where a command runs.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import uvloop
 from rich.console import Console
 
 from holdfast_server.cli.terminal import BadSetting, Failure, Output, json_option
@@ -124,7 +124,8 @@ def run_command(
         console = Console(highlight=False)
         shown = live.LiveScreen(console) if console.is_terminal else live.LineScreen(console)
         screen = live.SilentScreen() if as_json else shown
-        result = uvloop.run(running.run(order, screen))
+        # Not on uvloop, which starts processes by a fork that gRPC would have a say in.
+        result = asyncio.run(running.run(order, screen))
     _report(output, result, folder)
     if result["exit_code"]:
         raise click.exceptions.Exit(result["exit_code"])
