@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from redis import Redis
 
 from tests.hosts import Host, InProcessHost, ScriptHost
 from tests.servers import redis_binary, serving, valkey_binary
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """Undo what a command run within a test did to the logs: its standard error is gone with it."""
+    yield
+    structlog.reset_defaults()
 
 
 def _required(binary: str | None, reason: str) -> str:

@@ -9,13 +9,13 @@ import pytest
 from redis.asyncio import Redis
 
 from holdfast.v1 import types_pb2 as types
-from tests.serving import Serving, seconds, serving, unique
+from tests.serving import Serving, connected, seconds, serving, unique
 from tests.watching import CHANGES, HEARTBEAT, SNAPSHOT, Watching, check_gapless, put_many, timeless
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NARROW_MAX = 64  # a filter beyond this is followed in another way
-ITEMS_LARGE = 1_001  # three parts
+ITEMS_LARGE = 2_001  # five parts
 
 
 # ---- What it tells ----
@@ -97,18 +97,21 @@ async def test_ten_thousand_skus_may_be_watched(server: Serving) -> None:
 async def test_a_large_snapshot_comes_in_parts_and_misses_nothing_meanwhile(
     server: Serving,
 ) -> None:
-    # Long names, so that the stream is full before all parts are in it.
+    # Long names and a small window, so that not all parts are sent before the first is read.
     skus = await put_many(server, ITEMS_LARGE, length=128)
-    async with Watching(server, *skus) as watch:
+    async with (
+        connected(server.target, ("grpc.http2.bdp_probe", 0)) as client,
+        Watching(client, *skus) as watch,
+    ):
         part = await watch.next()
         early, late = part.levels[0].sku, next(iter(set(skus) - watch.levels.keys()))
         for sku in (early, late, early):
             await server.adjust(sku, 1)
         await watch.first()
         head = await server.head()
-        assert watch.kinds[:3] == [SNAPSHOT] * 3
+        assert watch.kinds[:5] == [SNAPSHOT] * 5
         assert max(len(message.levels) for message in watch.messages) == 500
-        assert not any(message.through_sequence for message in watch.messages[:2])
+        assert not any(message.through_sequence for message in watch.messages[:4])
         await watch.until(head.sequence)
         assert (watch.levels[early].on_hand, watch.levels[late].on_hand) == (2, 1)
         await check_gapless(server, watch, skus=skus)
@@ -150,7 +153,7 @@ async def test_a_heartbeat_never_overtakes_a_change(server: Serving) -> None:
     sku = await server.put()
     async with Watching(server, sku, heartbeat=seconds(1), min_interval=seconds(1.2)) as watch:
         await watch.first()
-        while watch.kinds.count(HEARTBEAT) < 2:
+        while HEARTBEAT not in watch.kinds:
             reading = asyncio.create_task(watch.next())
             while not reading.done():
                 last = await server.adjust(sku, 1)

@@ -62,19 +62,20 @@ async def test_what_changes_while_the_items_are_read_is_not_lost(stack: ExitStac
 
 
 async def test_levels_newer_than_the_tail_wait_for_it(stack: ExitStack) -> None:
-    store = ScriptedStore([row("a", 1)], sequence=1)
+    store = ScriptedStore([row("a", 3)], sequence=1)
+    store.is_open.clear()
     async with hub_of(store) as hub:
         ready = asyncio.create_task(hub.ready())
         await store.is_paging.wait()
-        store.pages, store.end = [[row("a", 3)]], Head(EPOCH, 3, 1, NOW_MS)
-        store.say(LedgerBreak.TRIMMED)
+        store.end = Head(EPOCH, 3, 1, NOW_MS)
+        store.is_open.set()
+        store.say(batch(row("b", 2)))
         await settled()
-        store.end = Head(EPOCH, 4, 1, NOW_MS)
-        store.say(LedgerBreak.TRIMMED, batch(row("a", 5)))
+        assert not ready.done()
+        store.say(batch(row("a", 3)))
         await ready
-        await settled()
-        update = taken(watching(hub, stack, "a"))
-        assert (update.through_sequence, revisions([update])) == (5, {"a": 5})
+        update = taken(watching(hub, stack))
+        assert (update.through_sequence, revisions([update])) == (3, {"a": 3, "b": 2})
 
 
 async def test_items_of_another_history_are_never_told(stack: ExitStack) -> None:

@@ -21,6 +21,7 @@ from holdfast_server.model import (
     LocationStock,
     Movement,
     Reservation,
+    Reserve,
     ReservedLine,
     State,
 )
@@ -109,6 +110,24 @@ def decode_reservation(reservation_id: str, raw: bytes) -> Reservation:
         note if is_committed else "",
         note if is_superseded else "",
         bool(flags & LATE),
+    )
+
+
+def decode_reserved(operation: Reserve, raw: bytes) -> Reservation:
+    """Return the record that a Reserve has just made: what was asked, if granted whole."""
+    _state, _flags, count, sequence, created, expires, _ended, _size = HOLD.unpack_from(raw)
+    if count:
+        return decode_reservation(operation.reservation_id, raw)
+    return Reservation(
+        operation.reservation_id,
+        State.HELD,
+        tuple([ReservedLine(sku, units, 0, where) for sku, units, where in operation.lines]),
+        operation.caller.principal,
+        operation.context,
+        int(created),
+        int(expires),
+        0,
+        int(sequence),
     )
 
 

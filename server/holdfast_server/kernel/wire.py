@@ -14,6 +14,7 @@ from holdfast_server.kernel.records import (
     decode_level,
     decode_place,
     decode_reservation,
+    decode_reserved,
     reservation_lines,
 )
 from holdfast_server.model import (
@@ -217,6 +218,15 @@ def decode_outcome(operation: Operation, out: Sequence[Any], now_ms: int) -> Out
     """Return the kernel's answer to one operation as a value."""
     code, sequence, body = int(out[0]), int(out[1]), out[2]
     if code <= Code.REPLAYED:
+        if code == Code.OK and isinstance(operation, Reserve):
+            reservation = decode_reserved(operation, body)
+            return Outcome(
+                code,
+                sequence,
+                now_ms,
+                reservation,
+                _levels(reservation_lines(reservation), out[3:]),
+            )
         return Outcome(code, sequence, now_ms, *_success(operation, body, out[3:]))
     if code < Code.INVALID:
         if code == Code.AGAIN:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -40,53 +40,57 @@ _RESPONSES: dict[str, Callable[[Any, Outcome], Any]] = {
 }
 
 
+class _Entry(NamedTuple):
+    """One operation of a frame: its tag, which it is, and what it parsed to."""
+
+    tag: int
+    kind: str
+    parsed: Any
+
+
 class _Frame:
     """One request: the operations that parsed, and an answer for each of its entries."""
 
     def __init__(self, request: pb.PipelineRequest, caller: Caller) -> None:
-        self.entries = list(request.operations)
-        self.operations: list[Operation] = []
-        self._parsed: list[Operation | HoldfastError] = []
-        for entry in self.entries:
-            parsed = _parse(entry, caller)
-            self._parsed.append(parsed)
-            if not isinstance(parsed, HoldfastError):
-                self.operations.append(parsed)
+        self._entries = [_parsed(entry, caller) for entry in request.operations]
+        self.operations: list[Operation] = [
+            entry.parsed for entry in self._entries if not isinstance(entry.parsed, HoldfastError)
+        ]
 
     def response(self, answers: list[Answer]) -> pb.PipelineResponse:
         """Return the results of all entries, given the answers to those that parsed."""
         decided = iter(answers)
         response = pb.PipelineResponse()
-        for entry, parsed in zip(self.entries, self._parsed, strict=True):
-            answer = parsed if isinstance(parsed, HoldfastError) else next(decided)
-            _put_result(response.results.add(tag=entry.tag), entry, parsed, answer)
+        for entry in self._entries:
+            is_bad = isinstance(entry.parsed, HoldfastError)
+            answer = entry.parsed if is_bad else next(decided)
+            _put_result(response.results.add(tag=entry.tag), entry, answer)
         return response
 
 
-def _parse(entry: pb.PipelineOperation, caller: Caller) -> Operation | HoldfastError:
+def _parsed(entry: pb.PipelineOperation, caller: Caller) -> _Entry:
     kind = entry.WhichOneof("operation")
+    parsed: Operation | HoldfastError
     if kind is None:
-        return InvalidArgument.of(("operation", "must be one of " + ", ".join(_PARSERS)))
-    try:
-        return _PARSERS[kind](getattr(entry, kind), caller)
-    except HoldfastError as error:
-        return error
+        parsed = InvalidArgument.of(("operation", "must be one of " + ", ".join(_PARSERS)))
+    else:
+        try:
+            parsed = _PARSERS[kind](getattr(entry, kind), caller)
+        except HoldfastError as error:
+            parsed = error
+    return _Entry(entry.tag, kind or "", parsed)
 
 
-def _put_result(
-    result: pb.PipelineResult, entry: pb.PipelineOperation, parsed: Any, answer: Any
-) -> None:
+def _put_result(result: pb.PipelineResult, entry: _Entry, answer: Any) -> None:
     if isinstance(answer, Outcome) and answer.code >= Code.INVALID:
         answer = error_of(answer)
     if not isinstance(answer, Outcome):
         error = answer if isinstance(answer, HoldfastError) else HoldfastError(repr(answer))
         result.error.CopyFrom(status_of(error))
-        return
-    kind = entry.WhichOneof("operation") or ""
-    if kind == "get_stock":
-        responses.put_get_stock(result.get_stock, parsed, answer)
+    elif entry.kind == "get_stock":
+        responses.put_get_stock(result.get_stock, entry.parsed, answer)
     else:
-        _RESPONSES[kind](getattr(result, kind), answer)
+        _RESPONSES[entry.kind](getattr(result, entry.kind), answer)
 
 
 class Pipeline:
