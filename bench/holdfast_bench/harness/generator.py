@@ -74,8 +74,11 @@ class GeneratorProcess:
             self.process.stdin.write(json.dumps(value).encode() + b"\n")
 
     async def aclose(self) -> None:
-        """End it."""
-        if self.process.returncode is None:
+        """End it; one that has told everything ends by itself.
+
+        A signal to one that has ended would take its status from the event loop, which complains.
+        """
+        if self.process.returncode is None and not self.told.end:
             self.process.kill()
         await self.process.wait()
         await asyncio.gather(*self._tasks, return_exceptions=True)
