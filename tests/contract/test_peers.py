@@ -17,10 +17,10 @@ import pytest
 
 from holdfast.v1 import stock_pb2 as stock
 from holdfast.v1 import types_pb2 as types
-from holdfast_bench.peers.driving import Load, drive
+from holdfast_bench.harness.scenario import Arrivals, Catalogue, Life, Phases, Scenario
 from holdfast_bench.peers.postgresql import NONE, installation
-from holdfast_bench.peers.processes import Contestant, Stock, started
-from holdfast_bench.peers.run import Plan, run
+from holdfast_bench.peers.processes import Contestant, started
+from holdfast_bench.peers.run import run, take_turn
 from holdfast_bench.workload import catalogue
 from tests.serving import (
     COMMITTED,
@@ -38,11 +38,18 @@ from tests.serving import (
 NAMES = ("holdfast", "evalsha", "postgres", "redlock")
 CALLERS = 50
 UNITS = 10
-STOCK = Stock(skus=100, units=UNITS)
+STOCK = Catalogue(skus=100, units=UNITS)
 RUSHED, *_OTHERS = catalogue(STOCK.skus)
 # Agents in a process of their own, at full speed: what each reads, others have read too.
-RUSH = Load("rush", skus=1, units=UNITS, callers=32, commit=1.0, release=0.0, warm_up_s=0.0)
-RUSH_S = 0.3
+RUSH = Scenario(
+    name="rush",
+    transport="unary",
+    connections=4,
+    catalogue=Catalogue(skus=1, units=UNITS),
+    arrivals=Arrivals(kind="closed", sessions=32),
+    life=Life(ttl_s=10.0),
+    phases=Phases(warm_up_s=0.0, steady_s=0.3, drain_s=10.0),
+)
 _skus = iter(_OTHERS)
 
 
@@ -232,18 +239,20 @@ async def test_the_books_are_counted_by_record(client: Client, contestant: Conte
 @pytest.mark.parametrize("name", [*NAMES, "redlock-3"])
 def test_a_rush_is_sold_what_there_is(name: str, contestants: Contestants) -> None:
     contestant = contestants.of(name)
-    told = drive(contestant.target, RUSH, RUSH_S).sold
-    counted = contestant.count()
-    assert counted
-    assert told == {RUSHED: UNITS}
-    assert (counted["sold_by_sku"][RUSHED], counted["oversold"]) == (UNITS, 0)
+    turn = take_turn(contestant, RUSH)
+    assert turn.run.units
+    assert turn.units
+    assert (turn.run.units.sold, turn.units["sold_by_sku"][RUSHED]) == (UNITS, UNITS)
+    assert (turn.oversold, turn.broken) == (0, [])
+    assert len(turn.run.verdicts) > 1 or name != "holdfast", "it is judged by its ledger too"
 
 
 def test_without_a_lock_the_same_rush_is_oversold_and_reported() -> None:
-    (result,) = run(RUSH, ["unlocked"], plan=Plan(rounds=1, seconds=RUSH_S))
+    (result,) = run(RUSH, ["unlocked"], rounds=1)
     (turn,) = result.turns
     assert turn.units
-    assert turn.units["sold"] == sum(turn.driven.sold.values())
+    assert turn.run.units
+    assert turn.units["sold"] == turn.run.units.sold
     assert turn.units["sold"] + turn.units["held"] - UNITS == turn.units["oversold"] > 0
     assert result.oversold == turn.units["oversold"]
 

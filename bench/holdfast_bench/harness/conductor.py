@@ -47,7 +47,8 @@ class Conductor:
         self._interrupted, self._lost = interrupted, asyncio.Event()
         run_id = f"bench-{uuid4().hex[:12]}"
         self.outcome = Run(scenario, place, run_id, is_to_judge=is_to_judge)
-        self._skus = [f"{run_id}-{number:06d}" for number in range(scenario.catalogue.skus)]
+        own = (f"{run_id}-{number:06d}" for number in range(scenario.catalogue.skus))
+        self._skus = list(place.skus or own)
         self._has_ledger = True
 
     async def run(self) -> Run:
@@ -75,13 +76,14 @@ class Conductor:
 
     async def _prepare(self, client: AsyncClient) -> None:
         self._has_ledger = await has_ledger(client)
-        units = self._scenario.catalogue.units
-        if not await put_on_sale(client, self._skus, units):
+        units, is_stocked = self._scenario.catalogue.units, bool(self._place.skus)
+        if not is_stocked and not await put_on_sale(client, self._skus, units):
             self._note("the target has no Import: it makes its items itself")
         if not self._has_ledger:
             self._note("the target has no ledger: only what agents were told can be checked")
 
     async def _conduct(self, load: Generator, client: AsyncClient) -> None:
+        self._place.meter()
         begin = begin_soon()
         load.begin(begin)
         self._screen.note(self._heading())
@@ -94,6 +96,7 @@ class Conductor:
             *self._fault(begin),
         ):
             await self._until_over(load)
+        self._place.meter()
         self.outcome.resources, self.outcome.stock = resources.rows, hot.rows
         self._keep(load, begin)
 
@@ -139,16 +142,8 @@ class Conductor:
 
     def _keep(self, load: Generator, begin: float) -> None:
         """Take over what the generator has told."""
-        run, phases, now = self.outcome, self._scenario.phases, time.perf_counter() - begin
-        warm, starting = phases.warm_up_s, phases.starting_s
-        edges = {"warm_up": (0.0, warm), "steady": (warm, starting), "drain": (starting, now)}
-        run.phases = [{"name": "connect", "began": -run.connect_s, "ended": 0.0}]
-        run.phases += [
-            {"name": name, "began": began, "ended": min(ended, now)}
-            for name, (began, ended) in edges.items()
-            if began < now
-        ]
-        run.steady_s = max(min(starting, now) - warm, 0.0)
+        run = self.outcome
+        run.lasted(time.perf_counter() - begin)
         run.recorded = load.recorded()
         run.health = health(run.recorded, load.loop_lags, load.cpu_s, run.steady_s)
         if not load.is_complete:

@@ -23,7 +23,7 @@ from math import floor
 from typing import Any
 
 from holdfast_bench.harness.histogram import Histogram
-from holdfast_bench.harness.tallies import ByRpc, Second, Sessions, by_rpc
+from holdfast_bench.harness.tallies import ByRpc, Calls, Second, Sessions, by_rpc, total
 
 CONNECT, WARM_UP, STEADY, DRAIN = PHASES = ("connect", "warm_up", "steady", "drain")
 VERSION = 1  # of what `encode` returns
@@ -133,6 +133,17 @@ class Recorded:
     rpcs: ByRpc = field(default_factory=by_rpc)
     seconds: dict[int, Second] = field(default_factory=dict)
     lag: Histogram = field(default_factory=Histogram)
+
+    @property
+    def steady(self) -> Calls:
+        """Calls of the steady phase, of all RPCs."""
+        return total(self.rpcs.values())
+
+    @property
+    def count(self) -> int:
+        """How many calls there were in the whole run."""
+        rows = (row for each in self.seconds.values() for row in (each.measured, each.unmeasured))
+        return sum(calls.count for row in rows for calls in row.values())
 
     @property
     def sessions(self) -> Sessions:

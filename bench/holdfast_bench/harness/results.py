@@ -84,9 +84,7 @@ def schema() -> dict[str, Any]:
 
 
 def _of_all_calls(run: Run) -> dict[str, Any]:
-    every = Calls()
-    for calls in run.recorded.rpcs.values():
-        every.merge(calls)
+    every = run.recorded.steady
     response = every.response
     latencies = zip(DISTRIBUTION, response.percentiles_us(DISTRIBUTION), strict=True)
     return {

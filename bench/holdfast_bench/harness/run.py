@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,10 +22,16 @@ COMPLETED, INTERRUPTED, LOST = "completed", "interrupted", "the target went away
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run takes place; `server` is the embedded one, if it is that."""
+    """Where a run takes place; `server` is the embedded one, if it is that.
+
+    `skus` are on sale there already, with the units of the scenario; none: the run puts items of
+    its own on sale.  `meter` is called before the load begins, and when it has ended.
+    """
 
     target: str
     server: EmbeddedServer | None = None
+    skus: Sequence[str] = ()
+    meter: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -49,6 +55,18 @@ class Run:
     notes: list[str] = field(default_factory=list)
 
     is_to_judge: bool = True
+
+    def lasted(self, seconds: float) -> None:
+        """Note which phases there were in so many seconds since the load began."""
+        warm, starting = self.scenario.phases.warm_up_s, self.scenario.phases.starting_s
+        edges = {"warm_up": (0.0, warm), "steady": (warm, starting), "drain": (starting, seconds)}
+        self.phases = [{"name": "connect", "began": -self.connect_s, "ended": 0.0}]
+        self.phases += [
+            {"name": name, "began": began, "ended": min(ended, seconds)}
+            for name, (began, ended) in edges.items()
+            if began < seconds
+        ]
+        self.steady_s = max(min(starting, seconds) - warm, 0.0)
 
     @property
     def is_whole(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -44,6 +44,14 @@ class Calls:
         """Return what was packed."""
         response = Histogram.unpacked(packed["response"])
         return cls(response, outcomes=packed["outcomes"], reasons=packed["reasons"])
+
+
+def total(several: Iterable[Calls]) -> Calls:
+    """Return what several counted together."""
+    every = Calls()
+    for calls in several:
+        every.merge(calls)
+    return every
 
 
 ByRpc = defaultdict[str, Calls]

@@ -14,7 +14,7 @@ OURS, THEIRS, PALE, WRONG = "#0b6e4f", "#7a8793", "#c3cad0", "#b3261e"
 
 def draw(contestants: Sequence[Any], load: str, path: Path) -> None:
     """Write three bar charts of the contestants, in their order, to a PNG."""
-    figure = Figure(figsize=(12, 1.2 + 0.45 * len(contestants)), layout="constrained")
+    figure = Figure(figsize=(12, 1.2 + 0.55 * len(contestants)), layout="constrained")
     rates, latencies, costs = figure.subplots(1, 3, sharey=True)
     figure.suptitle(f"Holdfast and its peers, load {load!r}")
     names = [_label(each) for each in contestants]
@@ -24,7 +24,7 @@ def draw(contestants: Sequence[Any], load: str, path: Path) -> None:
     _bars(latencies, names, [each["p99_ms"] for each in contestants], [PALE] * len(names))
     medians = [each["p50_ms"] for each in contestants]
     latencies.barh(names, medians, color=colours)
-    latencies.set_title("ms: p50, p99 pale")
+    latencies.set_title("service ms: p50, p99 pale")
     servers = [each["cpu_s_per_1000"]["server"] for each in contestants]
     stores = [each["cpu_s_per_1000"]["store"] for each in contestants]
     costs.barh(names, servers, color=colours)
@@ -45,9 +45,11 @@ def _tidy(*charts: Axes) -> None:
 
 
 def _label(contestant: Any) -> str:
-    oversold = contestant["oversold"]
-    name = str(contestant["name"])
-    return f"{name}\noversold {oversold}" if oversold else name
+    oversold, turns = contestant["oversold"], len(contestant["turns"])
+    valid = contestant["valid_turns"]
+    words = [f"oversold {oversold}"] if oversold else []
+    words += [f"{turns - valid} of {turns} turns not valid"] if valid < turns else []
+    return "\n".join([str(contestant["name"]), *words])
 
 
 def _colour(contestant: Any) -> str:

@@ -5,32 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from holdfast_bench.harness.scenario import Catalogue
 from holdfast_bench.peers.terms import PeerUnavailable
 
 STOP_S_MAX = 20.0
-
-
-@dataclass(frozen=True)
-class Stock:
-    """What is on sale: `skus` of `units` each, and single items by name."""
-
-    skus: int = 0
-    units: int = 1_000_000
-    items: Mapping[str, int] = field(default_factory=dict)
-
-    def words(self) -> list[str]:
-        """Return it as arguments of `holdfast_bench.peers.serving`."""
-        items = [word for sku, units in self.items.items() for word in ("--item", f"{sku}={units}")]
-        return ["--skus", str(self.skus), "--units", str(self.units), *items]
-
-    def units_of(self, sku: str) -> int:
-        """Return the units of an item of it."""
-        return self.items.get(sku, self.units)
 
 
 class Cpu(NamedTuple):
@@ -63,13 +45,17 @@ class Contestant:
         assert self._process.stdin
         assert self._process.stdout
         print(question, file=self._process.stdin, flush=True)
-        return json.loads(self._process.stdout.readline())
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise PeerUnavailable("a server ended in its turn: its error is above")
+        return json.loads(answer)
 
 
 @contextmanager
-def started(name: str, stock: Stock) -> Iterator[Contestant]:
+def started(name: str, stock: Catalogue) -> Iterator[Contestant]:
     """Run a contestant until the block ends.  Raises PeerUnavailable when it does not start."""
-    command = (sys.executable, "-m", "holdfast_bench.peers.serving", name, *stock.words())
+    words = (name, str(stock.skus), str(stock.units))
+    command = (sys.executable, "-m", "holdfast_bench.peers.serving", *words)
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdin

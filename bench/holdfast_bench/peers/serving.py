@@ -1,6 +1,6 @@
 """Run Holdfast or a peer in a process of its own, until standard input ends.
 
-    python -m holdfast_bench.peers.serving NAME [--skus N] [--units N] [--item SKU=UNITS]...
+    python -m holdfast_bench.peers.serving NAME SKUS UNITS
 
 The first line of its output is where it listens.  Each line `cpu` or `count` of its input is
 answered with a line of JSON: the processor seconds of the server and of its store so far, or the
@@ -101,14 +101,10 @@ async def _serve(name: str, stock: Mapping[str, int]) -> None:
 def _arguments() -> tuple[str, Mapping[str, int]]:
     parser = argparse.ArgumentParser(prog="python -m holdfast_bench.peers.serving")
     parser.add_argument("name", choices=NAMES)
-    parser.add_argument("--skus", type=int, default=0, help="SKU-000000 and so on")
-    parser.add_argument("--units", type=int, default=1_000_000, help="of each of them")
-    parser.add_argument("--item", action="append", default=[], metavar="SKU=UNITS")
+    parser.add_argument("skus", type=int, help="how many: SKU-000000 and so on")
+    parser.add_argument("units", type=int, help="of each of them")
     options = parser.parse_args()
-    stock = dict.fromkeys(catalogue(options.skus), options.units)
-    for sku, _, units in (item.partition("=") for item in options.item):
-        stock[sku] = int(units)
-    return options.name, stock
+    return options.name, dict.fromkeys(catalogue(options.skus), options.units)
 
 
 if __name__ == "__main__":
