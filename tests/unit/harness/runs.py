@@ -63,7 +63,7 @@ def run(**changes: Any) -> Run:
         "run_id": "bench-made",
         "steady_s": 4.0,
         "recorded": merge(recorder().encode()),
-        "health": Health({"p99": 1.5, "max": 3.0}, 0.5, 42.0, []),
+        "health": Health({"p99": 1.5, "max": 3.0}, 0.5, 0.1, 42.0, []),
         "verdicts": [Verdict("never_oversold", True, 100, [])],
         "units": Units(1_000, 80, 0, 2),
         "phases": PHASES,
