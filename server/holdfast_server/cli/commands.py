@@ -10,6 +10,7 @@ _COMMANDS = {
     "serve": "serving",
     "config": "serving",
     "demo": "demonstrating",
+    "bench": "benching",
     "import": "importing",
     "items": "stock",
     "stock": "stock",
