@@ -91,6 +91,7 @@ def test_a_small_run_keeps_every_promise(
         "acknowledged_found",
         "agents_not_oversold",
         "books_balance",
+        "watch_gapless",
     }
     assert all(verdict["holds"] and verdict["looked_at"] for verdict in result["verdicts"])
     assert result["sessions"]["finished"] == result["sessions"]["planned"] == 150

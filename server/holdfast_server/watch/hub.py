@@ -17,6 +17,7 @@ from itertools import count
 from math import inf
 from random import uniform
 from typing import NamedTuple, Protocol
+from weakref import ReferenceType, ref
 
 import structlog
 
@@ -51,7 +52,7 @@ class _Due(NamedTuple):
 
     at: float
     number: int
-    watcher: Watcher
+    watcher: ReferenceType[Watcher]  # one that has gone leaves nothing here but this
 
 
 @dataclass(frozen=True)
@@ -242,10 +243,10 @@ class Hub:
                 if not watcher.writing_since:
                     self._end(watcher, Ending.STORE_UNAVAILABLE)
         while self._due and self._due[0].at <= now:
-            due = heappop(self._due)
-            if due.watcher in self._watchers:
-                self._look_after(due.watcher, now)
-                self._look_later(due.watcher, now)
+            found = heappop(self._due).watcher()
+            if found is not None and found in self._watchers:
+                self._look_after(found, now)
+                self._look_later(found, now)
 
     def _look_after(self, watcher: Watcher, now: float) -> None:
         if watcher.writing_since:
@@ -266,4 +267,4 @@ class Hub:
             beat_at = watcher.writing_since + self._limits.blocked_s_max
         ends_at = watcher.ends_at or inf
         at = max(min(beat_at, ends_at, now + LOOK_S_MAX), now + LOOK_S_MIN)
-        heappush(self._due, _Due(at, next(self._numbers), watcher))
+        heappush(self._due, _Due(at, next(self._numbers), ref(watcher)))
