@@ -164,7 +164,7 @@ class Noted:
         return Answer(outcome, "", responses[kind](reservation=record))
 
     async def watch(self, request: pb.WatchRequest) -> tuple[Answer, Any]:
-        raise NotImplementedError
+        raise AssertionError("these sessions do not watch")
 
     async def aclose(self) -> None:
         pass

@@ -232,7 +232,7 @@ class Cancellable:
         self.cancelled = threading.Event()
 
     def __next__(self) -> Any:
-        raise NotImplementedError
+        raise AssertionError("nothing is read after the end")
 
     def cancel(self) -> None:
         self.cancelled.set()
