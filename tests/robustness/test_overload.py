@@ -15,7 +15,9 @@ from tests.robustness.load import check_promises
 from tests.serving import HELD, Serving, failure, lines, serving, unique, until
 
 PAUSE_MS = 60_000
-TIMEOUT_MS = 30_000  # longer than any pause of these tests
+# Longer than any pause of these tests; and a store that is held back is no reason to shed here, or
+# a call that comes a moment later than the others would be refused.
+PATIENT = {"store_timeout_ms": 30_000, "load_overloaded_ms": 0}
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def has_taken(server: Serving, count: int) -> Callable[[], Awaitable[bool]]:
 
 async def test_beyond_the_queue_bound_calls_are_refused_at_once(store_url: str, redis: Any) -> None:
     bounds = {"lanes": 1, "batch_operations_max": 1, "queue_len_max": 4}
-    async with serving(redis_url=store_url, store_timeout_ms=TIMEOUT_MS, **bounds) as server:
+    async with serving(redis_url=store_url, **PATIENT, **bounds) as server:
         sku = await server.put(100)
         await pause(redis)
         taken = await started(server, *(server.reserve(sku) for _ in range(5)))
@@ -79,7 +81,7 @@ async def test_beyond_the_queue_bound_calls_are_refused_at_once(store_url: str, 
 
 
 async def test_callers_that_leave_disturb_nobody_in_their_batch(store_url: str, redis: Any) -> None:
-    async with serving(redis_url=store_url, store_timeout_ms=TIMEOUT_MS) as server:
+    async with serving(redis_url=store_url, **PATIENT) as server:
         sku = await server.put(1_000)
         names = [unique() for _ in range(60)]
         await pause(redis)
@@ -99,7 +101,7 @@ async def test_callers_that_leave_disturb_nobody_in_their_batch(store_url: str, 
 
 
 async def test_a_deadline_ends_a_call_and_not_its_operation(store_url: str, redis: Any) -> None:
-    async with serving(redis_url=store_url, store_timeout_ms=TIMEOUT_MS) as server:
+    async with serving(redis_url=store_url, **PATIENT) as server:
         sku, name = await server.put(5), unique()
         await pause(redis)
         request = stock.ReserveRequest(reservation_id=name, lines=lines((sku, 2)))
@@ -114,7 +116,7 @@ async def test_a_deadline_ends_a_call_and_not_its_operation(store_url: str, redi
 async def test_a_pipeline_that_is_cancelled_leaves_the_others_alone(
     store_url: str, redis: Any
 ) -> None:
-    async with serving(redis_url=store_url, store_timeout_ms=TIMEOUT_MS) as server:
+    async with serving(redis_url=store_url, **PATIENT) as server:
         sku = await server.put(1_000)
 
         def frame() -> stock.PipelineRequest:
@@ -141,9 +143,8 @@ async def test_a_pipeline_that_is_cancelled_leaves_the_others_alone(
 async def test_a_store_that_never_answers_ends_in_an_unknown_outcome(
     store_url: str, redis: Any
 ) -> None:
-    # What follows an outage is not shed here, so that the retry is decided at once.
-    never_shed = {"load_overloaded_ms": 0}
-    async with serving(redis_url=store_url, store_timeout_ms=100, **never_shed) as server:
+    impatient = {**PATIENT, "store_timeout_ms": 100}
+    async with serving(redis_url=store_url, **impatient) as server:
         sku, name = await server.put(5), unique()
         await pause(redis)
         refused = await failure(server.reserve(sku, 2, reservation_id=name))
