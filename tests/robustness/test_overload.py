@@ -105,7 +105,8 @@ async def test_a_deadline_ends_a_call_and_not_its_operation(store_url: str, redi
         sku, name = await server.put(5), unique()
         await pause(redis)
         request = stock.ReserveRequest(reservation_id=name, lines=lines((sku, 2)))
-        late = await failure(server.stock.Reserve(request, timeout=0.2))
+        (call,) = await started(server, server.stock.Reserve(request, timeout=2))
+        late = await failure(call)
         assert late.code is grpc.StatusCode.DEADLINE_EXCEEDED
         await unpause(redis)
         await server.until(lambda entry: entry.id == name)
