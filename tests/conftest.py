@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import pytest
 import structlog
 from redis import Redis
 
+from tests.browser import chromium
 from tests.hosts import Host, InProcessHost, ScriptHost
 from tests.servers import redis_binary, serving, valkey_binary
+
+T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
@@ -19,9 +23,15 @@ def _logs_as_before() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def _required(binary: str | None, reason: str) -> str:
-    """Return the path of a server, or skip the test that needs it: the one reason to skip any."""
+def _required(binary: T | None, reason: str) -> T:
+    """Return where a program is, or skip the test that needs it: the one reason to skip any."""
     return binary or pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def chromium_paths() -> tuple[str, str]:
+    """Paths of a browser and of its driver."""
+    return _required(chromium(), "chromium and chromium-driver are not on this machine's PATH")
 
 
 @pytest.fixture(scope="session")

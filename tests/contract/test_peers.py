@@ -18,7 +18,6 @@ import pytest
 from holdfast.v1 import stock_pb2 as stock
 from holdfast.v1 import types_pb2 as types
 from holdfast_bench.harness.scenario import Arrivals, Catalogue, Life, Phases, Scenario
-from holdfast_bench.peers.postgresql import NONE, installation
 from holdfast_bench.peers.processes import Contestant, started
 from holdfast_bench.peers.run import run, take_turn
 from holdfast_bench.workload import catalogue
@@ -60,8 +59,6 @@ class Contestants:
         self._stack, self._started = stack, dict[str, Contestant]()
 
     def of(self, name: str) -> Contestant:
-        if name.startswith("postgres") and installation() is None:
-            pytest.skip(NONE)
         if name not in self._started:
             self._started[name] = self._stack.enter_context(started(name, STOCK))
         return self._started[name]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast_bench.harness.report import overlay, write
-from tests.browser import Browser, browsing, chromium
+from tests.browser import Browser, browsing
 from tests.made_up_runs import Load, make_run
 
 LOAD = Load(rate=25, steady_s=15, units=200)
@@ -39,11 +39,8 @@ return found;
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = chromium()
-    if found is None:
-        pytest.skip("chromium and chromium-driver are not on this machine's PATH")
-    with browsing(*found) as session:
+def browser(chromium_paths: tuple[str, str]) -> Iterator[Browser]:
+    with browsing(*chromium_paths) as session:
         yield session
 
 
