@@ -142,7 +142,8 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         source = RedisTail(url, reader, cell=config.cell, timeout_ms=config.store_timeout_ms)
         stack.push_async_callback(source.aclose)
         tail = Tail(source, stale_s=config.watch_stale_ms / 1000)
-        hub = Hub(source, tail, Levels(source.level, level_field), _hub_limits(config))
+        levels = Levels(source.level, level_field)
+        hub = Hub(source, tail, levels, answered=store, limits=_hub_limits(config))
         rpc = RpcServer(config, calls, Backend(batcher, reader, tail, hub), share_port=share_port)
         target = await rpc.start()
         tasks = await stack.enter_async_context(

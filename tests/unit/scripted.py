@@ -19,6 +19,7 @@ class ScriptedStore:
     def __init__(self, *pages: list[ItemRow], sequence: int = 0) -> None:
         self.pages = list(pages) or [[]]
         self.end = Head(EPOCH, sequence, 1, NOW_MS)
+        self.known = Position(EPOCH, sequence)
         self.followed: list[Position] = []
         self.is_open = asyncio.Event()  # pages after the first wait for it
         self.is_open.set()
@@ -85,7 +86,7 @@ async def hub_of(
     store: ScriptedStore, limits: HubLimits | None = None, *, stale_s: float = 60.0
 ) -> AsyncIterator[Hub]:
     async with following(store, stale_s=stale_s) as tail:
-        hub = Hub(store, tail, Levels(read_row, encode_level), limits)
+        hub = Hub(store, tail, Levels(read_row, encode_level), answered=store, limits=limits)
         task = asyncio.create_task(hub.run())
         try:
             yield hub

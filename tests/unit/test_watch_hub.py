@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from holdfast_server.errors import Overloaded, StoreUnavailable
-from holdfast_server.model import Head, LedgerBreak
+from holdfast_server.model import Head, LedgerBreak, Position
 from holdfast_server.watch import hub as hub_module
 from holdfast_server.watch import tail as tail_module
 from holdfast_server.watch.hub import Hub, HubLimits
@@ -154,6 +154,29 @@ async def test_ready_means_ready_when_the_caller_runs_again() -> None:
         store.is_open.set()
         await again
         assert hub.levels.is_ready
+
+
+async def test_a_watch_begins_with_what_this_process_has_answered() -> None:
+    store = ScriptedStore([row("a", 1)], sequence=1)
+    async with hub_of(store) as hub:
+        await hub.ready()
+        store.known = Position(EPOCH, 2)  # answered, and the tail has not heard of it
+        begins = asyncio.create_task(hub.ready())
+        await settled()
+        assert not begins.done()
+        store.say(batch(row("a", 2)))
+        await begins
+        assert hub.levels.sequence == 2
+
+
+async def test_a_watch_does_not_wait_for_another_history() -> None:
+    store = ScriptedStore([row("a", 1)], sequence=1)
+    async with hub_of(store) as hub:
+        await hub.ready()
+        store.known = Position(EPOCH + 1, 2)
+        begins = asyncio.create_task(hub.ready())
+        await settled()
+        assert begins.done()
 
 
 # ---- Who is woken ----

@@ -27,7 +27,6 @@ TOKEN_BYTES_MAX = 1_024
 INTERVAL_MS_MAX = 60_000
 HEARTBEAT_MS_MIN, HEARTBEAT_MS_DEFAULT = 1_000, 5_000
 # A token of another server of this cell may be ahead of this one by as much as its tail lags.
-CATCH_UP_S_MAX = 1.0
 HEADS_MAX = 256
 
 _GAPS = frozenset({pb.ON_GAP_UNSPECIFIED, pb.ON_GAP_RESYNC, pb.ON_GAP_FAIL})
@@ -127,7 +126,7 @@ class Watch:
         cell, at = asked.token
         levels = self._hub.levels
         if cell == self._cell and at.epoch == levels.epoch:
-            await self._hub.reached(at.sequence, CATCH_UP_S_MAX)
+            await self._hub.reached(at)
             if at.epoch == levels.epoch and at.sequence <= levels.sequence:
                 watcher.resume(at.sequence)
                 return

@@ -22,7 +22,7 @@ from weakref import ReferenceType, ref
 import structlog
 
 from holdfast_server.errors import Overloaded, StoreFault, StoreUnavailable
-from holdfast_server.model import Head, ItemRow, LedgerBatch, LedgerBreak
+from holdfast_server.model import Head, ItemRow, LedgerBatch, LedgerBreak, Position
 from holdfast_server.watch.levels import Levels, Slot
 from holdfast_server.watch.tail import RETRY_S, Tail
 from holdfast_server.watch.watcher import Ending, Pace, Watcher
@@ -33,6 +33,7 @@ TICK_S = 0.25
 LOOK_S_MIN, LOOK_S_MAX = 0.05, 2.0  # how soon, and how late, a watch is looked after again
 WAKE_SLICE = 64
 READY_S_MAX = 5.0
+CATCH_UP_S_MAX = 1.0
 
 
 class Shelves(Protocol):
@@ -44,6 +45,15 @@ class Shelves(Protocol):
 
     def rows(self) -> AsyncIterator[list[ItemRow]]:
         """Yield all items in pages, each as it was when its page was read."""
+        ...
+
+
+class Answered(Protocol):
+    """Who answers the calls of this process."""
+
+    @property
+    def known(self) -> Position:
+        """Return the newest position that was answered."""
         ...
 
 
@@ -68,10 +78,17 @@ class Hub:
     """Keeps the levels of a cell, and wakes who watches them.  Run it as a task."""
 
     def __init__(
-        self, shelves: Shelves, tail: Tail, levels: Levels, limits: HubLimits | None = None
+        self,
+        shelves: Shelves,
+        tail: Tail,
+        levels: Levels,
+        *,
+        answered: Answered,
+        limits: HubLimits | None = None,
     ) -> None:
         self._shelves = shelves
         self._tail = tail
+        self._answered = answered
         self._limits = limits or HubLimits()
         self.levels = levels
         self._watchers: set[Watcher] = set()
@@ -91,7 +108,11 @@ class Hub:
         return len(self._watchers)
 
     async def ready(self) -> None:
-        """Wait until the levels are those of the store.  Raises StoreUnavailable."""
+        """Wait until the levels are those of the store, with all that this process has answered.
+
+        So whoever changes an item and then watches it begins with that change.  A tail that lags
+        by more than a second is not waited for.  Raises StoreUnavailable.
+        """
         self._wanted.set()
         try:
             async with asyncio.timeout(READY_S_MAX):
@@ -99,10 +120,12 @@ class Hub:
                     await self._ready.wait()
         except TimeoutError:
             raise StoreUnavailable("the store cannot be followed", retry_after_ms=500) from None
+        await self.reached(self._answered.known)
 
-    async def reached(self, sequence: int, timeout_s: float) -> None:
-        """Wait until the levels are as of a sequence, at most for so long."""
-        await self._tail.wait_beyond(sequence - 1, timeout_s)
+    async def reached(self, position: Position) -> None:
+        """Wait until the levels are as of a position of their history, at most for a second."""
+        if position.epoch == self.levels.epoch:
+            await self._tail.wait_beyond(position.sequence - 1, CATCH_UP_S_MAX)
 
     @contextmanager
     def watching(self, skus: Sequence[str], pace: Pace) -> Iterator[Watcher]:
