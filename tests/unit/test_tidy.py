@@ -26,11 +26,13 @@ BANNED_ENDINGS = ("Impl", "Manager", "Handler", "Helper", "Utils")
 
 # Who may import whom within the server: an arrow points from a room to those below it.
 ARROWS: dict[str, set[str]] = {
-    "cli": {"app", "catalogue", "checks", "demo", "stores", "workers"},
+    "cli": {"app", "catalogue", "checks", "demo", "ledger", "stores", "workers"},
     "demo": {"app", "catalogue", "checks"},
     "workers": {"app"},
-    "app": {"rpc", "engine", "stores", "watch"},
-    "rpc": {"engine", "stores", "watch"},
+    "app": {"rpc", "engine", "ledger", "locks", "stores", "watch"},
+    "rpc": {"engine", "ledger", "stores", "watch"},
+    "ledger": {"kernel"},
+    "locks": set(),
     "watch": set(),
     "engine": set(),
     "stores": {"kernel"},

@@ -1,0 +1,1 @@
+"""What is kept of the ledger for good: archive, Merkle log, audit trail, replay."""
