@@ -40,10 +40,11 @@ async def is_archived(archive: Archive, url: str) -> None:
     """Wait until all of a store is archived, and compare both, byte for byte."""
     while True:  # holds may still run out
         sequence, rows, holds = await stored(url)
+        is_there = (await archive.archived()).sequence == sequence
         items = {sku.encode(): row async for sku, row in archive.items()}
         places = {f"{sku}\x1f{at}".encode(): row async for sku, at, row in archive.locations()}
         live = {name.encode(): record async for name, record in archive.held()}
-        if (await archive.archived()).sequence == sequence:
+        if is_there and (await archive.archived()).sequence == sequence:
             break
         await asyncio.sleep(POLL_S)
     assert items == {field: row for field, row in rows.items() if US not in field}
