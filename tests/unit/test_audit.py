@@ -139,7 +139,7 @@ async def test_an_impossible_commit_is_kept_too() -> None:
 
 
 def test_the_largest_query_fits_its_leaves() -> None:
-    skus = tuple(f"{number:04d}".ljust(128, "𝟘") for number in range(1_000))
+    skus = tuple(f"{number:04d}".ljust(128, "\U0001f34e") for number in range(1_000))
     levels = tuple(Level(sku, *[2**31 - 1] * 22) for sku in skus)
     context = Context(*["é" * 512] * 5)
     records = list(
