@@ -6,6 +6,15 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from holdfast_server.ledger.tiles import (
+    ENTRIES,
+    HASH_BYTES,
+    TILE_WIDTH,
+    Level,
+    path_of,
+    width_of,
+)
+
 FILE_MODE, DIRECTORY_MODE = 0o640, 0o750
 SCRATCH = ".writing"
 
@@ -28,6 +37,18 @@ class LogFiles:
             return (self.root / path).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def tile(self, level: Level, number: int, size: int) -> bytes | None:
+        """Return a tile as of a tree's size, or an entry bundle that holds at least what it must.
+
+        It is read from its partial form, or else from the full one that has replaced that.
+        """
+        width = width_of(level, number, size)
+        raw = self.read(path_of(level, number, width))
+        if raw is None and width < TILE_WIDTH:
+            raw = self.read(path_of(level, number))
+            return raw if raw is None or level == ENTRIES else raw[: width * HASH_BYTES]
+        return raw
 
     def write(self, path: str, data: bytes) -> None:
         """Put a file into its place.  Raises OSError, and the place is as before."""

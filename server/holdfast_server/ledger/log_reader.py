@@ -20,7 +20,6 @@ from holdfast_server.ledger.tiles import (
     ENTRIES,
     HASH_BYTES,
     TILE_WIDTH,
-    Level,
     nodes_of,
     path_of,
     split_bundle,
@@ -78,7 +77,7 @@ class LogReader:
             raise NotInLog(f"the log has {newest.size} entries")
         if sequence > size:
             raise NotInLog(f"the tree has {size} entries")
-        nodes = nodes_of(partial(self._tile, newest.size))
+        nodes = nodes_of(partial(self.tile, newest.size))
         leaf = self._leaf(newest.size, sequence - 1) if sequence else b""
         if sequence and leaf_hash(leaf) != nodes(0, sequence - 1):
             raise LogDamaged(f"entry {sequence} is not the one that the log has hashed")
@@ -92,24 +91,18 @@ class LogReader:
             note if size == newest.size else b"",
         )
 
-    def _tile(self, size: int, level: int, number: int) -> list[bytes]:
-        raw = self._read(level, number, width_of(level, number, size))
+    def tile(self, size: int, level: int, number: int) -> list[bytes]:
+        """Return the hashes of a tile in the tree of a size.  Raises LogDamaged."""
+        raw = self._files.tile(level, number, size)
         width = width_of(level, number, size)
-        if raw is None or len(raw) < width * HASH_BYTES:
+        if raw is None or len(raw) != width * HASH_BYTES:
             raise LogDamaged(f"{path_of(level, number, width)} is missing or cut")
-        return split_tile(raw[: width * HASH_BYTES])
+        return split_tile(raw)
 
     def _leaf(self, size: int, index: int) -> bytes:
         number, at = divmod(index, TILE_WIDTH)
-        raw = self._read(ENTRIES, number, width_of(ENTRIES, number, size))
+        raw = self._files.tile(ENTRIES, number, size)
         leaves = split_bundle(raw) if raw is not None else []
         if at >= len(leaves):
             raise NotInLog(f"the bytes of entry {index + 1} are not kept any more")
         return leaves[at]
-
-    def _read(self, level: Level, number: int, width: int) -> bytes | None:
-        """Return a tile from its partial form, or the full one that has replaced it."""
-        raw = self._files.read(path_of(level, number, width))
-        if raw is None and width < TILE_WIDTH:
-            raw = self._files.read(path_of(level, number))
-        return raw

@@ -183,13 +183,8 @@ class LogWriter:
         return split_bundle(raw)[: self.size - self.tail_start] if raw else []
 
     def _read(self, level: Level, number: int) -> bytes | None:
-        """Return a tile as of the committed size, from its partial form or the full one."""
-        width = width_of(level, number, self.size)
-        for path in (path_of(level, number, width), path_of(level, number)):
-            raw = self._files.read(path)
-            if raw is not None:
-                return raw if level == ENTRIES else raw[: width * HASH_BYTES]
-        return None
+        """Return a tile as of the committed size."""
+        return self._files.tile(level, number, self.size)
 
     def _tree_of(self, tail: Sequence[bytes], *, is_trusting: bool) -> Tree:
         """Return the tree of the committed size; what cannot be had of it makes its root another.
