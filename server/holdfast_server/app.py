@@ -18,6 +18,7 @@ from holdfast_server.engine.batcher import Batcher, BatchLimits
 from holdfast_server.engine.load import LoadBounds, LoadGauge, watch_load
 from holdfast_server.engine.sweeper import sweep_forever
 from holdfast_server.errors import StoreUnavailable
+from holdfast_server.ledger.log_reader import LogReader
 from holdfast_server.rpc.call import Calls
 from holdfast_server.rpc.identity import Identities, load_principals
 from holdfast_server.rpc.server import Backend, RpcServer
@@ -144,7 +145,8 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         tail = Tail(source, stale_s=config.watch_stale_ms / 1000)
         levels = Levels(source.level, level_field)
         hub = Hub(source, tail, levels, answered=store, limits=_hub_limits(config))
-        rpc = RpcServer(config, calls, Backend(batcher, reader, tail, hub), share_port=share_port)
+        backend = Backend(batcher, reader, tail, hub, LogReader(Path(config.data) / "log"))
+        rpc = RpcServer(config, calls, backend, share_port=share_port)
         target = await rpc.start()
         tasks = await stack.enter_async_context(
             _background(

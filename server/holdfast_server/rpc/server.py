@@ -21,11 +21,13 @@ from holdfast.v1 import (
 )
 from holdfast_server.config import ServerConfig
 from holdfast_server.engine.batcher import Batcher
+from holdfast_server.ledger.log_reader import LogReader
 from holdfast_server.rpc.call import MALFORMED, Calls
 from holdfast_server.rpc.health import SERVICE as HEALTH_SERVICE
 from holdfast_server.rpc.health import Health
 from holdfast_server.rpc.inventory import InventoryServicer
 from holdfast_server.rpc.ledger import LedgerServicer
+from holdfast_server.rpc.proof import Proofs
 from holdfast_server.rpc.stock import StockServicer
 from holdfast_server.rpc.watch import Watch
 from holdfast_server.stores.redis.reader import RedisReader
@@ -111,6 +113,7 @@ class Backend(NamedTuple):
     reader: RedisReader
     tail: Tail
     hub: Hub
+    log: LogReader
 
 
 class RpcServer:
@@ -126,7 +129,7 @@ class RpcServer:
     ) -> None:
         self._config = config
         self._calls = calls
-        batcher, reader, tail, hub = backend
+        batcher, reader, tail, hub, log = backend
         self._batcher = batcher
         self._hub = hub
         self.health = Health()
@@ -139,7 +142,7 @@ class RpcServer:
             InventoryServicer(calls, batcher, reader), target
         )
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
-            LedgerServicer(calls, reader, tail, config.cell), target
+            LedgerServicer(calls, reader, tail, config.cell, Proofs(log, config.cell)), target
         )
         self._server.add_generic_rpc_handlers((self.health.handler(),))
         if config.reflection:
