@@ -49,7 +49,7 @@ def verify_command(
     try:
         if key_file:
             key_line = key_file.read_text(encoding="utf-8").partition("\n")[0]
-        key = VerifierKey.parse(key_line) if key_line else None
+        key = VerifierKey.parse(key_line.strip()) if key_line else None
         kept = {str(path): path.read_bytes() for path in checkpoints}
         report = verify(directory, key=key, kept=kept)
     except (BadNote, OSError, UnicodeDecodeError) as fault:

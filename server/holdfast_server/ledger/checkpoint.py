@@ -45,12 +45,12 @@ class VerifierKey(NamedTuple):
     @classmethod
     def parse(cls, line: str) -> VerifierKey:
         """Return the key of a line.  Raises BadNote for what is none, or none of Ed25519."""
-        name, _, rest = line.strip().partition("+")
+        name, _, rest = line.partition("+")
         key_id, _, key = rest.partition("+")
         raw = _decode(key)
         found = cls(name, raw[1:])
         if not _is_name(name) or raw[:1] != _ED25519 or len(raw) != 33:
-            raise BadNote(f"not a verifier key: {line.strip()[:200]!r}")
+            raise BadNote(f"not a verifier key: {line[:200]!r}")
         if key_id != found.key_id.hex():
             raise BadNote(f"verifier key {name} has another id than it says: {key_id[:16]!r}")
         return found

@@ -82,9 +82,11 @@ def make_key(path: Path) -> Ed25519PrivateKey:
 def read_keys(files: LogFiles) -> list[VerifierKey]:
     """Return the public keys of a log, the oldest first.  Raises BadNote for a bad line."""
     try:
-        lines = (files.read(KEYS) or b"").decode().splitlines()
+        *lines, rest = (files.read(KEYS) or b"").decode().split("\n")
     except UnicodeDecodeError:
         raise BadNote(f"{KEYS} is not UTF-8") from None
+    if rest:
+        raise BadNote(f"{KEYS} is cut off within a line")
     return [VerifierKey.parse(line) for line in lines]
 
 

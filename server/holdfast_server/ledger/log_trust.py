@@ -56,6 +56,9 @@ def trust_of(files: LogFiles, given: VerifierKey | None) -> Trust:
         except BadNote as fault:
             broken.add(number)
             problems.append(Problem(path, 0, str(fault)))
+    if files.read(f"rotations/{len(keys)}") is not None:
+        words = f"is cut: it has not the key that rotations/{len(keys)} names"
+        problems.append(Problem(KEYS, 0, words))
     while first and first not in broken:
         first -= 1
     while last + 1 < len(keys) and last + 1 not in broken:

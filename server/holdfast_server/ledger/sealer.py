@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -21,10 +22,8 @@ from holdfast_server.ledger.log_writer import LogConflict, LogWriter
 log = structlog.get_logger(__name__)
 
 LEDGER, QUERIES = "ledger", "queries"
-SEAL_S = 1.0
 SEAL_ENTRIES = 256
 LEAVES_MAX = 4096  # sealed at once: bounds memory, and how long a checkpoint takes
-RETRY_S = 5.0
 T = TypeVar("T")
 
 
@@ -55,6 +54,8 @@ class SealerConfig:
     cell: int = 0
     export: str = ""
     export_every_s: float = 60.0
+    seal_s: float = 1.0
+    retry_s: float = 5.0
 
 
 def directory_of(logs: Path, stream: str) -> Path:
@@ -125,20 +126,18 @@ class _Log:
     async def run(self, busy: asyncio.Lock) -> None:
         try:
             while True:
-                await self._wait(RETRY_S if self.fault else SEAL_S)
+                await self._wait()
                 await self._seal_noting_faults(busy)
         finally:
             self._close()
 
-    async def _wait(self, most_s: float) -> None:
+    async def _wait(self) -> None:
         if self.fault:
-            await asyncio.sleep(most_s)
+            await asyncio.sleep(self._config.retry_s)
             return
-        try:
-            async with asyncio.timeout(most_s):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._config.seal_s):
                 await self._many.wait()
-        except TimeoutError:
-            pass
 
     async def _seal_noting_faults(self, busy: asyncio.Lock) -> None:
         self._many.clear()
