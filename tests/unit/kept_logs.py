@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from holdfast_server.ledger.log_writer import LogWriter
+
+POLL_S = 0.005
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(20):
+        while not is_so():  # noqa: ASYNC110  # what is waited for is on the disk
+            await asyncio.sleep(POLL_S)
 
 
 def leaf(index: int) -> bytes:

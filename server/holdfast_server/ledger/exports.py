@@ -31,14 +31,14 @@ class ExportFailed(RuntimeError):
     """Raised when a checkpoint could not be exported."""
 
 
-def export_to(target: str) -> Export:
+def export_to(target: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> Export:
     """Return what exports a note of a stream and size.  Raises ValueError for a bad command."""
     if not target.startswith(COMMAND):
         return _Directory(Path(target))
     words = shlex.split(target.removeprefix(COMMAND))
     if not words:
         raise ValueError("names no program")
-    return _Command(words)
+    return _Command(words, timeout_s)
 
 
 class _Directory:
@@ -62,8 +62,8 @@ class _Directory:
 
 
 class _Command:
-    def __init__(self, words: list[str]) -> None:
-        self._words = words
+    def __init__(self, words: list[str], timeout_s: float) -> None:
+        self._words, self._timeout_s = words, timeout_s
 
     async def __call__(self, stream: str, size: int, note: bytes) -> None:
         environment = {**os.environ, "HOLDFAST_LOG": stream, "HOLDFAST_TREE_SIZE": str(size)}
@@ -79,10 +79,10 @@ class _Command:
         except OSError as fault:
             raise ExportFailed(f"{self._words[0]} cannot be run: {fault}") from fault
         try:
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 await process.communicate(note)
         except TimeoutError:
-            raise ExportFailed(f"{self._words[0]} took over {COMMAND_TIMEOUT_S:g} s") from None
+            raise ExportFailed(f"{self._words[0]} took over {self._timeout_s:g} s") from None
         finally:
             if process.returncode is None:
                 with suppress(ProcessLookupError):
@@ -98,8 +98,8 @@ class Exporter:
     One that failed is tried again with the next, and the failure is in `fault` until then.
     """
 
-    def __init__(self, export: Export, every_s: float) -> None:
-        self._export, self._every_s = export, every_s
+    def __init__(self, export: Export, every_s: float, *, repeat_s: float = REPEAT_S) -> None:
+        self._export, self._every_s, self._repeat_s = export, every_s, repeat_s
         self._newest: dict[str, tuple[int, bytes]] = {}
         self._exported: dict[str, bytes] = {}
         self._offered = asyncio.Event()
@@ -116,7 +116,7 @@ class Exporter:
             while True:
                 is_new = True
                 try:
-                    async with asyncio.timeout(REPEAT_S):
+                    async with asyncio.timeout(self._repeat_s):
                         await self._offered.wait()
                 except TimeoutError:
                     is_new = False

@@ -76,10 +76,14 @@ class LogFiles:
             for directory in self._directories:
                 _sync_directory(directory)
         finally:
-            for descriptor in self._unsynced:
-                os.close(descriptor)
-            self._unsynced.clear()
-            self._directories.clear()
+            self.close()
+
+    def close(self) -> None:
+        """Forget what was written since the last `sync`: it may not be on the disk."""
+        for descriptor in self._unsynced:
+            os.close(descriptor)
+        self._unsynced.clear()
+        self._directories.clear()
 
     def put(self, path: str, data: bytes) -> None:
         """Write one file and bring it to the disk."""

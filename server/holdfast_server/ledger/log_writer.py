@@ -89,6 +89,7 @@ class LogWriter:
 
     def close(self) -> None:
         """Let the directory go."""
+        self._files.close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
