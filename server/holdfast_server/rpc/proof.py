@@ -35,7 +35,7 @@ class Proofs:
             check.bad("cell", f"must be {self._cell}: the server has no other")
         for field in ("sequence", "tree_size", "old_tree_size"):
             check.sequence(field, getattr(request, field))
-        if request.tree_size and request.old_tree_size > request.tree_size:
+        if 0 < request.tree_size < request.old_tree_size:
             check.bad("old_tree_size", f"must be at most tree_size, {request.tree_size}")
         check.done()
         try:
