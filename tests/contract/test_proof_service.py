@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from holdfast import AsyncClient, Client, InvalidProof, ResumeTokenExpired, Unimplemented
+from holdfast.proofs import EMPTY_ROOT
 from holdfast.v1 import ledger_pb2 as pb
 from holdfast_server.ledger.checkpoint import read_note
 from holdfast_server.ledger.log_files import LogFiles
@@ -128,6 +129,15 @@ async def test_a_bad_argument_is_named(
     refused = await failure(prove(proving, **fields))
     assert refused.kind == INVALID
     assert refused.violations.keys() == {field}
+
+
+async def test_a_log_with_nothing_in_it_is_an_empty_tree(tmp_path: Path) -> None:
+    KeptLog(tmp_path, 0)
+    async with serving(data=str(tmp_path), durability="memory") as server:
+        answer = await prove(server)
+        assert (answer.tree_size, answer.root_hash, answer.checkpoint) == (0, EMPTY_ROOT, "")
+        assert (await failure(prove(server, sequence=1))).kind == LOST
+        assert (await server.head()).root_hash == b""
 
 
 async def test_a_server_without_a_log_says_so(embedded: Serving) -> None:

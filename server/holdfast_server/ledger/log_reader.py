@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from holdfast.proofs import leaf_hash
+from holdfast.proofs import EMPTY_ROOT, leaf_hash
 from holdfast_server.ledger import merkle
 from holdfast_server.ledger.checkpoint import Checkpoint, read_note
 from holdfast_server.ledger.log_files import LogFiles
-from holdfast_server.ledger.log_key import CHECKPOINT
+from holdfast_server.ledger.log_key import CHECKPOINT, KEYS
 from holdfast_server.ledger.tiles import (
     ENTRIES,
     HASH_BYTES,
@@ -55,12 +55,15 @@ class LogReader:
         self._files = LogFiles(directory)
 
     def head(self) -> tuple[Checkpoint, bytes] | None:
-        """Return the newest checkpoint and its note; None where no log is kept.
+        """Return the newest checkpoint and its note, none before the first; None without a log.
 
         Raises BadNote, OSError.
         """
         raw = self._files.read(CHECKPOINT)
-        return None if raw is None else (read_note(raw)[0], raw)
+        if raw is None:
+            is_kept = self._files.read(KEYS) is not None
+            return (Checkpoint("", 0, EMPTY_ROOT), b"") if is_kept else None
+        return read_note(raw)[0], raw
 
     def proof(self, sequence: int, size: int, old_size: int) -> Proof | None:
         """Prove an entry in a tree of a size, and that a tree of an older size is its start.

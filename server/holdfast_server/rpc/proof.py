@@ -25,7 +25,7 @@ class Proofs:
             newest = await asyncio.to_thread(self._log.head)
         except UNREADABLE:
             return
-        if newest is not None:
+        if newest is not None and newest[0].size:
             head.tree_size, head.root_hash = newest[0].size, newest[0].root
 
     async def prove(self, request: pb.GetProofRequest) -> pb.GetProofResponse:
@@ -47,7 +47,7 @@ class Proofs:
         except UNREADABLE as fault:
             raise StoreUnavailable(f"the log cannot be read: {fault}") from fault
         if found is None:
-            raise Unimplemented("the server keeps no Merkle log, or nothing is in it yet")
+            raise Unimplemented("GetProof is not served: the server keeps no Merkle log")
         return pb.GetProofResponse(
             tree_size=found.size,
             root_hash=found.root,
