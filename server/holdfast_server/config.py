@@ -45,8 +45,40 @@ class ServerConfig:
     )
     durability: str = _setting(
         "second",
-        "what the embedded store writes to disk before it answers",
-        choices=("memory", "second", "always"),
+        "what is safe before an answer: memory, second, always: on the embedded store's disk;"
+        " archived: in the archive",
+        choices=("memory", "second", "always", "archived"),
+    )
+    archive: str = _setting(
+        "sqlite",
+        "where the ledger is kept for good: sqlite in the data directory, off, or a URL,"
+        " postgresql+asyncpg:// or sqlite+aiosqlite://",
+        is_secret=True,
+    )
+    ledger_keep: int = _setting(
+        100_000, "archived ledger entries that the store keeps", low=0, high=100_000_000
+    )
+    audit_overflow_mutations: str = _setting(
+        "block",
+        "when the audit trail or the archive is behind, Reserve and its like: block, or go on and"
+        " drop-and-count",
+        choices=("block", "drop-and-count"),
+    )
+    audit_overflow_queries: str = _setting(
+        "drop-and-count",
+        "the same of GetStock",
+        choices=("block", "drop-and-count"),
+    )
+    audit_queue_len_max: int = _setting(
+        50_000, "audit records that wait to be written before the trail is full", low=1
+    )
+    archive_backlog_max: int = _setting(
+        1_000_000, "ledger entries that wait to be archived before the archive is behind", low=1
+    )
+    lock_urls: str = _setting(
+        "",
+        "masters that elect who archives, an odd number of URLs parted by commas; none = the store",
+        is_secret=True,
     )
     on_rollback: str = _setting(
         "refuse",
@@ -106,6 +138,8 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for setting in fields(self):
             _check(setting, getattr(self, setting.name))
+        if self.durability == "archived" and self.archive == "off":
+            raise ConfigError("durability archived needs an archive, and archive is off")
         if 0 < self.load_overloaded_ms <= self.load_high_ms:
             raise ConfigError(
                 f"load_overloaded_ms must be above load_high_ms, {self.load_high_ms}, or 0, "
@@ -205,8 +239,12 @@ def _check_command(name: str, value: str) -> None:
         raise ConfigError(f"{name} must name a program after command:, not {value!r}")
 
 
-def _mask(url: str) -> str:
-    """Return a URL without its passwords, of which redis-py also takes one as an argument."""
+def _mask(urls: str) -> str:
+    """Return URLs without their passwords, of which redis-py also takes one as an argument."""
+    return ",".join(_mask_one(url) for url in urls.split(","))
+
+
+def _mask_one(url: str) -> str:
     parts = urlsplit(url)
     parts = parts._replace(query=_PASSWORD_ARGUMENT.sub(r"\1***", parts.query))
     if not parts.password:

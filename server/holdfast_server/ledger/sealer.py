@@ -17,6 +17,8 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from holdfast_server.ledger.exports import Exporter, export_to
+from holdfast_server.ledger.faults import ArchivePurged
+from holdfast_server.ledger.leaf import logged
 from holdfast_server.ledger.log_writer import LogConflict, LogWriter
 
 log = structlog.get_logger(__name__)
@@ -42,7 +44,10 @@ class Leaves(Protocol):
         """Return how far a stream is archived."""
 
     async def leaves(self, stream: str, after: int, limit: int) -> Sequence[bytes]:
-        """Return the leaves that follow one, in order; none where they are not kept any more."""
+        """Return the leaves that follow one, in order.
+
+        Raises ArchivePurged where the next one is not kept any more.
+        """
 
 
 @dataclass(frozen=True)
@@ -156,12 +161,22 @@ class _Log:
     async def _seal(self) -> None:
         writer = self._writer or await self._open()
         before = writer.note
-        while leaves := await self._archive.leaves(self._stream, writer.size, LEAVES_MAX):
+        while leaves := await self._leaves(writer.size, LEAVES_MAX):
             await _in_thread(writer.append, leaves)
             self._sealed(writer)
         await _in_thread(writer.renew)
         if writer.note != before:
             self._sealed(writer)
+
+    async def _leaves(self, after: int, limit: int) -> list[bytes]:
+        return [logged(leaf) for leaf in await self._archive.leaves(self._stream, after, limit)]
+
+    async def _kept_leaves(self, after: int, limit: int) -> list[bytes]:
+        """Return leaves that are in the log already; none where the archive keeps them no more."""
+        try:
+            return await self._leaves(after, limit) if limit else []
+        except ArchivePurged:
+            return []
 
     def _sealed(self, writer: LogWriter) -> None:
         self.size = writer.size
@@ -180,7 +195,7 @@ class _Log:
                     f"the log has {writer.size} entries, the archive {archived}: it lost some"
                 )
             start, size = writer.tail_start, writer.size
-            tail = await self._archive.leaves(stream, start, size - start) if size else []
+            tail = await self._kept_leaves(start, size - start)
             await _in_thread(writer.resume, tail)
         except BaseException:
             writer.close()

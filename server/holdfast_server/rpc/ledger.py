@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from holdfast.v1 import ledger_pb2 as pb
 from holdfast.v1 import ledger_pb2_grpc
 from holdfast_server.errors import ResumeTokenExpired
+from holdfast_server.ledger.history import History
 from holdfast_server.model import Caller, Head, LedgerEntry
 from holdfast_server.rpc import items, messages, tokens
 from holdfast_server.rpc.arguments import Arguments
 from holdfast_server.rpc.call import AUDITORS, Calls, later, streaming, unary
 from holdfast_server.rpc.inventory import PAGE_SIZE_MAX, page_size
 from holdfast_server.rpc.proof import Proofs
-from holdfast_server.stores.redis.reader import RedisReader
 from holdfast_server.watch.tail import Tail
 
 ENTRIES_MAX = 256
@@ -78,7 +78,7 @@ def _lost(words: str, head: Head) -> ResumeTokenExpired:
 def _check_follows(entries: Sequence[LedgerEntry], start: int, began: Head) -> None:
     """Raise ResumeTokenExpired where entries do not follow on what was sent before."""
     first, epoch = entries[0].sequence, entries[-1].epoch
-    if epoch != began.epoch:  # history began anew: what follows is not what came before
+    if epoch > began.epoch:  # history began anew: what follows is not what came before
         raise _lost("the ledger is of another epoch", began._replace(epoch=epoch))
     if first != start:
         here = began._replace(first_sequence=first)
@@ -89,10 +89,10 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     """Reads of the ledger, beside the decision path."""
 
     def __init__(
-        self, calls: Calls, reader: RedisReader, tail: Tail, cell: int, proofs: Proofs
+        self, calls: Calls, history: History, tail: Tail, cell: int, proofs: Proofs
     ) -> None:
         self.calls = calls
-        self._reader = reader
+        self._history = history
         self._tail = tail
         self._cell = cell
         self._proofs = proofs
@@ -107,7 +107,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
     @unary(AUDITORS)
     async def GetHead(self, request: pb.GetHeadRequest, caller: Caller) -> pb.GetHeadResponse:
-        head = self._head_message(await self._reader.head())
+        head = self._head_message(await self._history.head())
         await self._proofs.put_root(head)
         return pb.GetHeadResponse(cells=[head])
 
@@ -127,7 +127,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         if not (token.isascii() and (token.isdigit() or not token)):
             check.bad("page_token", "must be a token from an earlier page")
         check.done()
-        head = await self._reader.head()
+        head = await self._history.head()
         start = int(token) if token else request.from_sequence or head.first_sequence
         if start < head.first_sequence:
             raise _lost(f"the ledger starts at sequence {head.first_sequence}", head)
@@ -147,7 +147,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         scan_end = start + SCAN_MAX
         step = PAGE_SIZE_MAX if request.sku or request.reservation_id else size
         while start <= last and start < scan_end:
-            entries = await self._reader.entries(start, limit=step)
+            entries = await self._history.entries(start, limit=step)
             if not entries:
                 return found, 0
             for entry in entries:
@@ -167,7 +167,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         check = Arguments()
         check.sequence("from_sequence", request.from_sequence)
         check.done()
-        head = await self._reader.head()
+        head = await self._history.head()
         start = request.from_sequence or head.first_sequence
         if request.HasField("epoch") and request.epoch != head.epoch:
             raise _lost("the ledger is of another epoch", head)
@@ -176,7 +176,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         if start < head.first_sequence:
             raise _lost(f"the ledger starts at sequence {head.first_sequence}", head)
         while True:
-            entries = await self._reader.entries(start, limit=ENTRIES_MAX)
+            entries = await self._history.entries(start, limit=ENTRIES_MAX)
             if entries:
                 _check_follows(entries, start, head)
                 start = entries[-1].sequence + 1
@@ -192,7 +192,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
     async def _check_history(self, start: int, began: Head) -> None:
         """Raise ResumeTokenExpired where the ledger is not the one a stream began on."""
-        now = await self._reader.head()
+        now = await self._history.head()
         if now.epoch != began.epoch or now.sequence + 1 < start:
             raise _lost("the ledger is of another epoch, or went back", now)
 

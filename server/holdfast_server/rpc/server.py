@@ -21,7 +21,9 @@ from holdfast.v1 import (
 )
 from holdfast_server.config import ServerConfig
 from holdfast_server.engine.batcher import Batcher
+from holdfast_server.ledger.history import History
 from holdfast_server.ledger.log_reader import LogReader
+from holdfast_server.ledger.trail import Trail
 from holdfast_server.rpc.call import MALFORMED, Calls
 from holdfast_server.rpc.health import SERVICE as HEALTH_SERVICE
 from holdfast_server.rpc.health import Health
@@ -111,9 +113,11 @@ class Backend(NamedTuple):
 
     batcher: Batcher
     reader: RedisReader
+    history: History
     tail: Tail
     hub: Hub
     log: LogReader
+    trail: Trail | None = None
 
 
 class RpcServer:
@@ -129,20 +133,20 @@ class RpcServer:
     ) -> None:
         self._config = config
         self._calls = calls
-        batcher, reader, tail, hub, log = backend
+        batcher, reader, history, tail, hub, log, trail = backend
         self._batcher = batcher
         self._hub = hub
         self.health = Health()
         self._server = grpc.aio.server(options=options(config, share_port=share_port))
         target: Any = _Registry(self._server)
         stock_pb2_grpc.add_StockServiceServicer_to_server(
-            StockServicer(calls, batcher, Watch(calls, hub, config.cell)), target
+            StockServicer(calls, batcher, Watch(calls, hub, config.cell, trail), history), target
         )
         inventory_pb2_grpc.add_InventoryServiceServicer_to_server(
-            InventoryServicer(calls, batcher, reader), target
+            InventoryServicer(calls, batcher, reader, history), target
         )
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
-            LedgerServicer(calls, reader, tail, config.cell, Proofs(log, config.cell)), target
+            LedgerServicer(calls, history, tail, config.cell, Proofs(log, config.cell)), target
         )
         self._server.add_generic_rpc_handlers((self.health.handler(),))
         if config.reflection:
