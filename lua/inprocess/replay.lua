@@ -1,0 +1,57 @@
+-- replay: the kernel over batches of the past, on rows and records that stay in this Lua.
+--
+--   keep(rows, records): add to what is there, by field and by id
+--   decide_again(input, flat, due, fresh) -> events, rows written
+--   follow(input, flat, due, fresh, events, rows) -> nothing, or what is not as it was recorded
+--   kept() -> rows and records
+-- `fresh` are ids that an operation of the batch makes anew: what was known of them had been purged.
+-- Nothing is read but what the batch names, so no plan of the reads is needed.
+
+--- @include "kernel/kernel"
+
+bind()
+
+local kept_rows, kept_records = {}, {}
+
+local function decide_again(input, flat, due, fresh)
+  begin(input)
+  rows, raws = kept_rows, kept_records
+  for i = 1, #fresh do raws[fresh[i]] = nil end
+  plan_holds(flat, due)
+  decide(flat, due)
+  local written = changed_rows()
+  for i = 1, #written, 2 do kept_rows[written[i]] = written[i + 1] end
+  for i = 1, #changed_holds, 2 do
+    local id = changed_holds[i]
+    local record = raws[id]
+    local state = record and sub(record, 1, 1)   -- of a sale and of a request nothing follows
+    if state == 'C' or state == 'A' then raws[id] = nil end
+  end
+  return events, written
+end
+
+local function difference(what, found, recorded)
+  if #found ~= #recorded then return what, #found, #recorded end
+  for i = 1, #found do
+    if found[i] ~= recorded[i] then return what, i, i end
+  end
+end
+
+local function keep(found, from)
+  for key, value in pairs(from) do found[key] = value end
+end
+
+return {
+  keep = function(more_rows, more_records)
+    keep(kept_rows, more_rows)
+    keep(kept_records, more_records)
+  end,
+  decide_again = decide_again,
+  follow = function(input, flat, due, fresh, recorded_events, recorded_rows)
+    local made, written = decide_again(input, flat, due, fresh)
+    local what, found, recorded = difference('entries', made, recorded_events)
+    if not what then what, found, recorded = difference('rows', written, recorded_rows) end
+    return what, found, recorded
+  end,
+  kept = function() return kept_rows, kept_records end,
+}
