@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "app": {"rpc", "engine", "ledger", "locks", "stores", "watch"},
     "rpc": {"engine", "ledger", "stores", "watch"},
     "ledger": {"kernel"},
-    "locks": set(),
+    "locks": {"kernel"},
     "watch": set(),
     "engine": set(),
     "stores": {"kernel"},

@@ -1,61 +1,86 @@
-"""The state that a ledger leaves, and one name for it: its digest.
+"""Batches of the ledger to rows of the archive's tables.
 
-Two ways lead there: `Fold` takes the rows that each batch wrote, `Redecider` makes them again.
-A live store and the archive's tables have the same state, so all of them have the same digest.
+What happened gets a row each; of what is now, the last row of a key wins, so a transaction writes
+an item that sold a thousand times once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from hashlib import sha256
-from struct import Struct
+from collections.abc import Iterator
+from typing import Any
 
-from holdfast_server.ledger.leaf import EVENT_SIZE, StoredBatch
+import msgpack
+from sqlalchemy import Table
+
+from holdfast_server.kernel.records import GS, HOLD, LINE, PLACE, US_BYTE, decode_level
+from holdfast_server.ledger import schema
+from holdfast_server.ledger.leaf import EVENT_SIZE, StoredBatch, leaves_of
 from holdfast_server.model import Kind
 
-US = b"\x1f"
-HELD = b"H"
-_SIZE = Struct(">I")
+_GS = GS.encode()
+
+Row = tuple[Any, ...]
 
 
-class Fold:
-    """Rows by field, and the records of live holds by id, after the batches taken so far."""
+class Folding:
+    """Rows of some batches, one after the other."""
 
-    def __init__(self) -> None:
-        self.sequence = 0
-        self.rows: dict[bytes, bytes] = {}
-        self.holds: dict[bytes, bytes] = {}
+    def __init__(self, cell: int) -> None:
+        self._cell = cell
+        self._batches: list[Row] = []
+        self._ledger: list[Row] = []
+        self._touches: list[Row] = []
+        self._fields: dict[bytes, bytes] = {}
+        self._holds: dict[bytes, bytes] = {}
 
-    def take(self, batch: StoredBatch) -> None:
-        """Take the next batch.  Raises ValueError where it does not follow."""
-        if batch.first != self.sequence + 1:
-            raise ValueError(f"sequence {self.sequence + 1} should be here, not {batch.first}")
-        self.sequence = batch.last
-        self.rows.update(zip(batch.rows[::2], batch.rows[1::2], strict=True))
-        events = batch.events
-        for at in range(0, len(events), EVENT_SIZE):
-            id_, record = events[at + 1], events[at + 2]
-            if record[:1] == HELD:
-                self.holds[id_] = record
-            elif events[at] < Kind.PUT_ITEM:
-                self.holds.pop(id_, None)
+    def add(self, batch: StoredBatch) -> None:
+        """Take a batch; its entries follow on those of the one before."""
+        epoch, time_ms, first, events, rows = batch
+        last = batch.last
+        self._batches.append((last, first, epoch, time_ms, msgpack.packb(list(rows))))
+        leaves = leaves_of(batch, self._cell)
+        for index, leaf in enumerate(leaves):
+            at = index * EVENT_SIZE
+            kind, key = events[at], events[at + 1]
+            self._ledger.append((first + index, kind, key.decode(), leaf))
+            if kind < Kind.PUT_ITEM:
+                self._holds[key] = events[at + 2]
+        for field, row in zip(rows[::2], rows[1::2], strict=True):
+            self._fields[field] = row
+            if US_BYTE not in field:
+                self._touches.append((field.decode(), last))
+
+    def tables(self) -> Iterator[tuple[Table, list[Row]]]:
+        """Yield every table with the rows to write."""
+        yield schema.batches, self._batches
+        yield schema.ledger, self._ledger
+        yield schema.touches, self._touches
+        yield schema.items, list(self._items())
+        yield schema.locations, list(self._locations())
+        yield schema.reservations, [_reservation(*hold) for hold in self._holds.items()]
+
+    def _items(self) -> Iterator[Row]:
+        for field, row in self._fields.items():
+            if US_BYTE not in field:
+                sku = field.decode()
+                level = decode_level(sku, row)
+                _sku, on_hand, held, committed, backordered, _owed, revision, *_ = level
+                counters = (on_hand, held, committed, backordered, level.safety_stock)
+                yield (sku, *counters, revision, row)
+
+    def _locations(self) -> Iterator[Row]:
+        for field, row in self._fields.items():
+            sku, separator, location = field.partition(US_BYTE)
+            if separator and sku:  # a field without a SKU is what a principal holds
+                on_hand, held, committed, revision = PLACE.unpack_from(row)
+                where = (sku.decode(), location.decode())
+                yield (*where, on_hand, held, committed, int(revision), row)
 
 
-def state_digest(rows: Mapping[bytes, bytes], records: Mapping[bytes, bytes]) -> bytes:
-    """Return the SHA-256 of a state: rows in order of field, then live holds in order of id.
-
-    Each part begins with its number, each name and value with its length.  What a principal holds
-    counts only while it is something, so that a state rebuilt from its holds is the same.
-    """
-    digest = sha256()
-    present = {name: row for name, row in rows.items() if not _is_empty(name, row)}
-    live = {id_: record for id_, record in records.items() if record[:1] == HELD}
-    for part in (present, live):
-        digest.update(_SIZE.pack(len(part)))
-        for name, value in sorted(part.items()):
-            digest.update(_SIZE.pack(len(name)) + name + _SIZE.pack(len(value)) + value)
-    return digest.digest()
-
-
-def _is_empty(field: bytes, row: bytes) -> bool:
-    return field.startswith(US) and not any(row)
+def _reservation(key: bytes, record: bytes) -> Row:
+    """Return the row of a reservation, by the head of its record and the first word of its text."""
+    state, _flags, count, sequence, created, expires, ended, note = HOLD.unpack_from(record)
+    text_at = HOLD.size + count * LINE.size + note
+    principal = record[text_at : record.index(_GS, text_at)]
+    times = (int(created), int(expires), int(ended))
+    return (key.decode(), state.decode(), principal.decode(), *times, int(sequence), record)

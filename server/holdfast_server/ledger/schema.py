@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
+REVISION = "0001"  # the newest of `migrations/versions`
 metadata = MetaData()
 
 # The rowid of a SQLite table is an INTEGER, and only that.

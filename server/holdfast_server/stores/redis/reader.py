@@ -104,6 +104,13 @@ class RedisReader:
         ]
         return ItemPage(items, page[-1].decode() if more else "")
 
+    async def bodies(self, from_sequence: int, *, count: int) -> list[bytes]:
+        """Return the batch that holds a sequence and those after it, as the stream keeps them."""
+        batches = await read(
+            self._redis.xrange(self._keys.ledger, min=f"{from_sequence}-0", count=count)
+        )
+        return [fields[b"e"] for _id, fields in batches]
+
     async def entries(self, from_sequence: int, *, limit: int) -> list[LedgerEntry]:
         """Return up to `limit` ledger entries from a sequence on, gapless and in order."""
         entries: list[LedgerEntry] = []

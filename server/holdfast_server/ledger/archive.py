@@ -1,0 +1,139 @@
+"""The archive: the ledger kept for good in SQL, and its fold, applied in order exactly once.
+
+It is what auditors read, what the store is rebuilt from, and what stays when the store has trimmed.
+The position stands in the same transaction as what it is the position of; so after a crash the
+archive goes on where it stood, with nothing lost and nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import NamedTuple
+
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from holdfast_server.ledger import schema
+from holdfast_server.ledger.database import Database
+from holdfast_server.ledger.faults import ArchiveConflict, ArchiveGap
+from holdfast_server.ledger.folding import Folding
+from holdfast_server.ledger.leaf import StoredBatch, read_batch
+from holdfast_server.ledger.reading import Reading
+
+LEDGER, QUERIES = "ledger", "queries"
+
+
+class Archived(NamedTuple):
+    """How far a stream is archived: nothing yet when the sequence is 0."""
+
+    epoch: int = 0
+    sequence: int = 0
+    time_ms: int = 0
+    mark: str = ""
+    digest: bytes = b""
+
+
+class Review(NamedTuple):
+    """Something that a person has to look at, and by when."""
+
+    reason: str
+    sku: str
+    reservation_id: str
+    sequence: int
+    units: int
+    detail: str
+    opened_ms: int
+    due_ms: int
+
+
+class Archive(Reading):
+    """The archive of one cell.  One process writes it at a time; any number reads.
+
+    What cannot be reached raises StoreUnavailable, and a write has then changed nothing.
+    """
+
+    def __init__(self, database: Database, cell: int = 0) -> None:
+        super().__init__(database)
+        self._cell = cell
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, cell: int = 0) -> AsyncIterator[Archive]:
+        """Open an archive, and make or migrate its tables where that is due.
+
+        Raises ArchiveUnusable, StoreUnavailable.
+        """
+        database = await Database.open(url)
+        try:
+            yield cls(database, cell)
+        finally:
+            await database.aclose()
+
+    async def archived(self, stream: str = LEDGER) -> Archived:
+        """Return how far a stream is archived."""
+        async with self._database.reading() as connection:
+            return await _position(connection, stream)
+
+    async def apply(self, bodies: Sequence[bytes]) -> Archived:
+        """Archive stream entries of the ledger in one transaction; return how far it is then.
+
+        What is archived already is left out.  Raises ArchiveGap where entries are missing, and
+        ArchiveConflict where they are of another history.
+        """
+        async with self._database.writing() as connection:
+            at = await _position(connection, LEDGER)
+            folding = Folding(self._cell)
+            for body in bodies:
+                batch = read_batch(body)
+                if _is_due(batch, body, at):
+                    folding.add(batch)
+                    at = _after(batch, body)
+                    await asyncio.sleep(0)  # a batch is a millisecond: calls go in between
+            for table, rows in folding.tables():
+                await self._database.put(connection, table, rows)
+            await self._database.put(connection, schema.positions, [(LEDGER, *at)])
+        return at
+
+    async def add_reviews(self, reviews: Sequence[Review]) -> None:
+        """Note what a person has to look at."""
+        if reviews:
+            rows = [{**each._asdict(), "resolved_ms": 0, "resolution": ""} for each in reviews]
+            async with self._database.writing() as connection:
+                await connection.execute(insert(schema.reviews), rows)
+
+
+async def _position(connection: AsyncConnection, stream: str) -> Archived:
+    table = schema.positions
+    columns = [table.c[name] for name in Archived._fields]
+    found = (await connection.execute(select(*columns).where(table.c.stream == stream))).first()
+    return Archived(*found) if found else Archived()
+
+
+def _is_due(batch: StoredBatch, body: bytes, at: Archived) -> bool:
+    """Tell whether a batch comes next; one that is archived already is not due.
+
+    Raises ArchiveGap, ArchiveConflict.
+    """
+    if batch.last <= at.sequence:
+        if batch.last == at.sequence and sha256(body).digest() != at.digest:
+            raise ArchiveConflict(
+                f"the store has another entry {batch.last} than the archive: "
+                f"epoch {batch.epoch}, archived was {at.epoch}"
+            )
+        return False
+    if batch.first <= at.sequence or batch.epoch < at.epoch:
+        raise ArchiveConflict(
+            f"entries {batch.first} to {batch.last} of epoch {batch.epoch} do not follow on "
+            f"{at.epoch}/{at.sequence}"
+        )
+    if batch.first > at.sequence + 1:
+        raise ArchiveGap(f"entries {at.sequence + 1} to {batch.first - 1} are missing")
+    return True
+
+
+def _after(batch: StoredBatch, body: bytes) -> Archived:
+    mark = f"{batch.last}-0"
+    return Archived(batch.epoch, batch.last, batch.time_ms, mark, sha256(body).digest())

@@ -1,0 +1,209 @@
+"""The archive's database: how it is reached, brought up to date, and written to set by set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Table, event, make_url, text
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from holdfast_server.errors import StoreUnavailable
+from holdfast_server.ledger import schema
+from holdfast_server.ledger.faults import ArchiveUnusable
+
+_POSTGRESQL = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # it has no annotations
+DRIVERS = ("sqlite+aiosqlite", "postgresql+asyncpg")
+LOCK = 7_420_001  # of PostgreSQL: whoever migrates holds it
+BUSY_MS = 5_000
+POOL_SIZE = 5
+RETRY_AFTER_MS = 500
+
+
+def archive_url(setting: str, data: Path) -> str:
+    """Return the URL that a setting stands for: `sqlite` is a file in the data directory."""
+    return f"sqlite+aiosqlite:///{data / 'archive.db'}" if setting == "sqlite" else setting
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Raise StoreUnavailable for whatever keeps the database from doing what it is told."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError, TimeoutError) as fault:
+        cause = fault.orig if isinstance(fault, DBAPIError) and fault.orig else fault
+        words = f"the archive cannot be reached: {cause}"
+        raise StoreUnavailable(words, retry_after_ms=RETRY_AFTER_MS) from fault
+
+
+class Database:
+    """A pool of connections.  Open it with `open`, close it with `aclose`."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        self._writes = engine.execution_options(writes=True)
+
+    @classmethod
+    async def open(cls, url: str) -> Database:
+        """Connect, and migrate what is of an older schema.
+
+        Raises ArchiveUnusable for what can never work, StoreUnavailable for what may later.
+        """
+        database = cls(_engine(url))
+        try:
+            await database._migrate()
+        except BaseException:
+            await database.aclose()
+            raise
+        return database
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection that sees one state.  Raises StoreUnavailable."""
+        with reaching():
+            async with self._engine.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection whose changes are there when the block ends, all or none.
+
+        Raises StoreUnavailable.
+        """
+        with reaching():
+            async with self._writes.connect() as connection, connection.begin():
+                yield connection
+
+    async def put(
+        self, connection: AsyncConnection, table: Table, rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """Write whole rows in the order of the columns; where the key is there, it is replaced.
+
+        One statement a row costs the most; SQLite runs them in its own thread without us, and
+        PostgreSQL takes a set as one array a column.
+        """
+        if not rows:
+            return
+        if self.is_sqlite:
+            await connection.exec_driver_sql(_put_sqlite(table), list(rows))
+        else:
+            columns = tuple(list(column) for column in zip(*rows, strict=True))
+            await connection.exec_driver_sql(_put_postgresql(table), columns)
+
+    async def _migrate(self) -> None:
+        async with self.reading() as connection:
+            found = await connection.run_sync(_revision)
+        if found == schema.REVISION:
+            return
+        if found and found > schema.REVISION:
+            raise ArchiveUnusable(
+                f"the archive's schema is {found}, this server knows up to {schema.REVISION}"
+            )
+        async with self.writing() as connection:
+            if not self.is_sqlite:
+                await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+            from holdfast_server.ledger.migrations import upgrade  # noqa: PLC0415  # rarely needed
+
+            await connection.run_sync(upgrade)
+
+
+def _engine(url: str) -> AsyncEngine:
+    try:
+        parts = make_url(url)
+        if parts.drivername not in DRIVERS:
+            raise ArchiveUnusable(
+                f"archive must be sqlite, off, or a URL of {' or '.join(DRIVERS)}, "
+                f"not of {parts.drivername!r}"
+            )
+        if parts.drivername == DRIVERS[0]:
+            return _sqlite(url, Path(parts.database or ""))
+        return create_async_engine(
+            url, pool_size=POOL_SIZE, pool_pre_ping=True, connect_args={"timeout": BUSY_MS / 1000}
+        )
+    except (ArgumentError, NoSuchModuleError) as fault:
+        raise ArchiveUnusable(
+            f"archive must be sqlite, off, or a URL: {_first_line(fault)}"
+        ) from fault
+    except ModuleNotFoundError as missing:
+        raise ArchiveUnusable(
+            f"archive needs {missing.name}: install holdfast[postgres]"
+        ) from missing
+
+
+def _sqlite(url: str, file: Path) -> AsyncEngine:
+    if file.is_dir():
+        raise ArchiveUnusable(f"archive: {file} is a directory")
+    engine = create_async_engine(url)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions begin where we say
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        # One fsync a transaction: what is archived survives the machine, not only the process.
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Any) -> None:
+        writes = connection.get_execution_options().get("writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _revision(connection: Any) -> str:
+    """Return the schema's revision, empty for a new database.  Raises ArchiveUnusable."""
+    dialect = connection.dialect
+    if not dialect.has_table(connection, "alembic_version"):
+        if dialect.has_table(connection, "ledger"):
+            raise ArchiveUnusable("archive: this database holds tables of something else")
+        return ""
+    return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
+
+
+def _put_sqlite(table: Table) -> str:
+    names = [column.name for column in table.columns]
+    return f"{_insert(table)} VALUES ({', '.join('?' for _ in names)}) {_replace(table)}"
+
+
+def _put_postgresql(table: Table) -> str:
+    arrays = ", ".join(
+        f"${number}::{_plain_type(column.type)}[]"
+        for number, column in enumerate(table.columns, start=1)
+    )
+    return f"{_insert(table)} SELECT * FROM unnest({arrays}) {_replace(table)}"
+
+
+def _insert(table: Table) -> str:
+    names = ", ".join(f'"{column.name}"' for column in table.columns)
+    return f"INSERT INTO {table.name} ({names})"
+
+
+def _replace(table: Table) -> str:
+    keys = ", ".join(f'"{column.name}"' for column in table.primary_key)
+    others = ", ".join(
+        f'"{column.name}" = excluded."{column.name}"'
+        for column in table.columns
+        if not column.primary_key
+    )
+    return f"ON CONFLICT ({keys}) DO " + (f"UPDATE SET {others}" if others else "NOTHING")
+
+
+def _plain_type(column_type: Any) -> str:
+    return re.split(r"[ (]", str(column_type.compile(dialect=_POSTGRESQL)))[0]
+
+
+def _first_line(fault: Exception) -> str:
+    return str(fault).splitlines()[0]

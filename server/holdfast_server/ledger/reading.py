@@ -1,0 +1,157 @@
+"""What is asked of the archive: entries, batches, records, and the state they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+import msgpack
+from sqlalchemy import Select, func, select
+
+from holdfast_server.kernel.records import decode_reservation
+from holdfast_server.ledger import schema
+from holdfast_server.ledger.database import Database
+from holdfast_server.ledger.faults import ArchivePurged
+from holdfast_server.ledger.leaf import entry_of
+from holdfast_server.model import LedgerEntry, Reservation
+
+PAGE = 1_000
+
+
+class BatchRecord(NamedTuple):
+    """One batch as it is kept: the rows it wrote, fields and values by turns, and its leaves."""
+
+    epoch: int
+    time_ms: int
+    first: int
+    last: int
+    rows: Sequence[bytes]
+    leaves: Sequence[bytes]
+
+
+class Reading:
+    """Reads of an archive.  Each sees one state; raises StoreUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def leaves(self, stream: str, after: int, limit: int) -> list[bytes]:
+        """Return the leaves that come after a sequence, or number, without a gap.
+
+        Raises ArchivePurged.
+        """
+        table = schema.ledger if stream == "ledger" else schema.queries
+        place = table.c.sequence if stream == "ledger" else table.c.number
+        found = await self._all(
+            select(place, table.c.leaf).where(place > after).order_by(place).limit(limit)
+        )
+        if found and found[0][0] != after + 1:
+            raise ArchivePurged(found[0][0])
+        return [leaf for _place, leaf in found]
+
+    async def first_sequence(self) -> int:
+        """Return the oldest sequence that is left; 1 when there is none."""
+        return int((await self._all(select(func.min(schema.ledger.c.sequence))))[0][0] or 1)
+
+    async def entries(self, from_sequence: int, *, limit: int) -> list[LedgerEntry]:
+        """Return entries from a sequence on, gapless and in order.  Raises ArchivePurged."""
+        return [entry_of(leaf) for leaf in await self.leaves("ledger", from_sequence - 1, limit)]
+
+    async def entries_of(self, key: str) -> list[LedgerEntry]:
+        """Return all entries of a reservation, or of a request by `~` and its id, in order."""
+        table = schema.ledger
+        found = await self._all(
+            select(table.c.leaf).where(table.c.id == key).order_by(table.c.sequence)
+        )
+        return [entry_of(leaf) for (leaf,) in found]
+
+    async def reservation(self, reservation_id: str) -> Reservation | None:
+        """Return a reservation as its last entry left it."""
+        table = schema.reservations
+        found = await self._all(select(table.c.record).where(table.c.id == reservation_id))
+        return decode_reservation(reservation_id, found[0][0]) if found else None
+
+    async def batches(self, from_sequence: int, *, limit: int) -> list[BatchRecord]:
+        """Return the batch that holds a sequence, and those after it."""
+        table = schema.batches
+        found = await self._all(
+            select(table).where(table.c.last >= from_sequence).order_by(table.c.last).limit(limit)
+        )
+        if not found:
+            return []
+        leaves = await self.leaves(
+            "ledger", found[0].first - 1, found[-1].last - found[0].first + 1
+        )
+        began = found[0].first
+        return [
+            BatchRecord(
+                row.epoch,
+                row.time_ms,
+                row.first,
+                row.last,
+                msgpack.unpackb(row.rows),
+                leaves[row.first - began : row.last - began + 1],
+            )
+            for row in found
+        ]
+
+    async def sequence_at(self, time_ms: int) -> int:
+        """Return the last sequence that is not later than a time, 0 before the first."""
+        table = schema.batches
+        found = await self._all(select(func.max(table.c.last)).where(table.c.time_ms <= time_ms))
+        return int(found[0][0] or 0)
+
+    async def touches(self, sku: str, *, through: int, limit: int) -> list[int]:
+        """Return the last sequences of the batches that changed an item, the newest first.
+
+        Those that begin at `through` or before; the newest may end after it.
+        """
+        table, batches = schema.touches, schema.batches
+        found = await self._all(
+            select(table.c.last)
+            .join(batches, batches.c.last == table.c.last)
+            .where(table.c.sku == sku, batches.c.first <= through)
+            .order_by(table.c.last.desc())
+            .limit(limit)
+        )
+        return [last for (last,) in found]
+
+    # ---- The state ----
+
+    def items(self) -> AsyncIterator[tuple[str, bytes]]:
+        """Yield every item and its row, in order of SKU."""
+        table = schema.items
+        return self._pages(select(table.c.sku, table.c.row), table.c.sku)
+
+    async def locations(self) -> AsyncIterator[tuple[str, str, bytes]]:
+        """Yield stock at every location, in order of SKU and location."""
+        table = schema.locations
+        order = (table.c.sku, table.c.location)
+        async with self._database.reading() as connection:
+            query = select(*order, table.c.row).order_by(*order)
+            async for row in await connection.stream(query):
+                yield row[0], row[1], row[2]
+
+    def held(self) -> AsyncIterator[tuple[str, bytes]]:
+        """Yield the records of all reservations that are held, in order of id."""
+        table = schema.reservations
+        query = select(table.c.id, table.c.record).where(table.c.state == "H")
+        return self._pages(query, table.c.id)
+
+    async def since(self, time_ms: int) -> AsyncIterator[bytes]:
+        """Yield the leaves of entries that are not older than a time, in order."""
+        at = await self.sequence_at(time_ms - 1)
+        while leaves := await self.leaves("ledger", at, PAGE):
+            for leaf in leaves:
+                yield leaf
+            at += len(leaves)
+
+    async def _pages(self, query: Select[Any], key: Any) -> AsyncIterator[tuple[str, bytes]]:
+        async with self._database.reading() as connection:
+            async for row in await connection.stream(query.order_by(key)):
+                yield row[0], row[1]
+
+    async def _all(self, query: Select[Any]) -> Sequence[Any]:
+        async with self._database.reading() as connection:
+            found: Sequence[Any] = (await connection.execute(query)).all()
+            return found

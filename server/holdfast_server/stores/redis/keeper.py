@@ -1,0 +1,96 @@
+"""What only the leader may do to a cell, and what everybody hears of it.
+
+Each verb carries the fencing token that the leader was given; the script that does it refuses a
+token that is not the newest, so a leader that slept through its successor's election changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from holdfast_server.errors import StoreUnavailable
+from holdfast_server.kernel.source import flatten
+from holdfast_server.locks.redlock import claim_token
+from holdfast_server.stores.redis.faults import RETRY_AFTER_MS
+from holdfast_server.stores.redis.keys import CellKeys, LedgerKeys
+
+ARCHIVER = "archiver"
+LISTEN_S = 1.0  # how long the channel may be silent before the position is read
+
+
+class Fenced(StoreUnavailable):
+    """Another one leads by now: nothing was changed."""
+
+
+class RedisKeeper:
+    """Privileged verbs of one cell.  Raises StoreUnavailable."""
+
+    def __init__(self, url: str, *, cell: int = 0, timeout_ms: int = 2_000) -> None:
+        self._keys, self._ledger_keys = CellKeys.of(cell), LedgerKeys.of(cell)
+        self._redis = Redis.from_url(
+            url,
+            retry=None,
+            socket_timeout=timeout_ms / 1000,
+            socket_connect_timeout=timeout_ms / 1000,
+        )
+        self._archived = f"#!lua\n{flatten('redis/archived')}"
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    async def claim(self) -> int:
+        """Return the fencing token of a new leader; those before it are void from here on."""
+        return await claim_token(self._redis, self._ledger_keys.fences, ARCHIVER)
+
+    async def note_archived(self, token: int, epoch: int, sequence: int, *, keep: int) -> None:
+        """Note how far the ledger is archived, and drop entries that need not be kept.
+
+        Raises Fenced.
+        """
+        keys = (self._keys.meta, self._keys.ledger, *self._ledger_keys[::2])
+        await self._eval(self._archived, keys, ARCHIVER, token, epoch, sequence, keep)
+
+    async def archived(self) -> int:
+        """Return how far the ledger is archived, as far as this store knows."""
+        try:
+            found: Any = self._redis.hget(self._keys.meta, "archived")
+            return int(await found or 0)
+        except (RedisError, OSError) as fault:
+            raise _unreachable(fault) from fault
+
+    async def hear(self, reach: Callable[[int], None]) -> None:
+        """Tell of each new archived position, until cancelled.  Never raises a fault."""
+        while True:
+            try:
+                async with self._redis.pubsub() as channel:
+                    await channel.subscribe(self._ledger_keys.archived)
+                    while True:
+                        reach(await self.archived())  # what the channel did not say
+                        while heard := await channel.get_message(
+                            ignore_subscribe_messages=True, timeout=LISTEN_S
+                        ):
+                            reach(int(heard["data"]))
+            except (RedisError, OSError, StoreUnavailable):
+                await asyncio.sleep(LISTEN_S)
+
+    async def _eval(self, text: str, keys: tuple[str, ...], *arguments: str | int) -> Any:
+        try:
+            answer: Any = self._redis.eval(text, len(keys), *keys, *map(str, arguments))
+            return await answer
+        except ResponseError as reply:
+            if str(reply).startswith("FENCED"):
+                raise Fenced(f"another one leads: {reply}") from reply
+            raise _unreachable(reply) from reply
+        except (RedisError, OSError) as fault:
+            raise _unreachable(fault) from fault
+
+
+def _unreachable(fault: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"the store cannot be kept: {fault}", retry_after_ms=RETRY_AFTER_MS)
