@@ -1,11 +1,12 @@
 -- replay: the kernel over batches of the past, on rows and records that stay in this Lua.
 --
 --   keep(rows, records): add to what is there, by field and by id
+--   reads(input, flat, due, records) -> fields of rows that a batch reads
 --   decide_again(input, flat, due, fresh) -> events, rows written
 --   follow(input, flat, due, fresh, events, rows) -> nothing, or what is not as it was recorded
 --   kept() -> rows and records
 -- `fresh` are ids that an operation of the batch makes anew: what was known of them had been purged.
--- Nothing is read but what the batch names, so no plan of the reads is needed.
+-- A batch reads what is kept here as it goes; `reads` is for who has to fetch it first.
 
 --- @include "kernel/kernel"
 
@@ -45,6 +46,11 @@ return {
   keep = function(more_rows, more_records)
     keep(kept_rows, more_rows)
     keep(kept_records, more_records)
+  end,
+  reads = function(input, flat, due, records)
+    begin(input)
+    raws = records
+    return plan_rows(flat, plan_holds(flat, due))
   end,
   decide_again = decide_again,
   follow = function(input, flat, due, fresh, recorded_events, recorded_rows)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from holdfast_server.kernel.records import decode_entries, decode_level
-from holdfast_server.ledger.state import Fold, state_digest
 from holdfast_server.ledger.leaf import EVENT_SIZE, StoredBatch
 from holdfast_server.ledger.redeciding import Difference, Redecider
+from holdfast_server.ledger.state import Fold, state_digest
 from holdfast_server.model import Kind, LedgerEntry
 from tests.contract.histories import SKUS, History, histories, long_history
 from tests.recorded import Recorded, recorded

@@ -6,7 +6,7 @@ makes the very bytes that the ledger keeps: entries and rows alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from holdfast_server.kernel.lua import LuaError, LuaHost, plain
@@ -41,6 +41,12 @@ class Redecider:
         """Add rows, and records of reservations, to the state."""
         self._lua.call("keep", dict(rows), dict(records))
 
+    def reads(self, batch: StoredBatch, records: Mapping[bytes, bytes]) -> list[bytes]:
+        """Return the fields of the rows that a batch reads, given the records it reads."""
+        now, flat, due, _fresh = _arguments(batch, asked(batch))
+        fields: list[bytes] = plain(self._lua.call("reads", now, flat, due, dict(records)))
+        return fields
+
     def follow(self, batch: StoredBatch) -> Difference | None:
         """Decide the next batch again; return where it differs from what was recorded."""
         try:
@@ -63,13 +69,22 @@ class Redecider:
         Raises LuaError or ValueError for what cannot be decided.
         """
         events, rows = self._lua.call("decide_again", *_arguments(batch, asked(batch, through)))
-        written = plain(rows)
-        return Redecided(plain(events), dict(zip(written[::2], written[1::2], strict=True)))
+        return Redecided(plain(events), _by_field(plain(rows)))
+
+    def expire(self, ids: Sequence[bytes], *, time_ms: int, sequence: int) -> dict[bytes, bytes]:
+        """End holds at a time, and return the rows that this leaves.  Raises LuaError."""
+        now = {b"now": time_ms, b"sequence": sequence, b"budget": 0, b"more_due": False}
+        _events, rows = self._lua.call("decide_again", now, [], list(ids), [])
+        return _by_field(plain(rows))
 
     def state(self) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
         """Return rows by field, and records of reservations that were not sold by id."""
         rows, records = self._lua.call("kept")
         return dict(rows.items()), dict(records.items())
+
+
+def _by_field(written: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(written[::2], written[1::2], strict=True))
 
 
 def _arguments(batch: StoredBatch, question: Asked) -> tuple[Any, ...]:

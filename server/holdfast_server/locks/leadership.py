@@ -71,4 +71,4 @@ class Leadership:
     async def _hold(self) -> None:
         """Extend the lock while that goes; return when it is lost, well before it runs out."""
         while await self._lock.extend() is not None:
-            await asyncio.sleep(self._lock.ttl_s / 3)  # noqa: ASYNC110  # no event tells of it
+            await asyncio.sleep(self._lock.ttl_s / 3)  # no event tells of it
