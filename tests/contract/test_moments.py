@@ -10,23 +10,35 @@ from random import Random
 
 import pytest
 
-from holdfast_server.errors import ResumeTokenExpired
-from holdfast_server.kernel.records import decode_entries, decode_level
+from holdfast_server.errors import ResumeTokenExpired, UnknownSku
+from holdfast_server.kernel.records import decode_level
 from holdfast_server.ledger.archive import Archive
+from holdfast_server.ledger.explaining import Term, explain
 from holdfast_server.ledger.moments import at_sequence, at_time
-from holdfast_server.model import AdjustStock, Caller, Extend, Level, Line, PutItem, Reserve
+from holdfast_server.ledger.past import Past
+from holdfast_server.model import (
+    AdjustStock,
+    Caller,
+    Extend,
+    Level,
+    Line,
+    PutItem,
+    Reserve,
+    State,
+)
 from tests.contract.histories import SKUS, Batch, History, batch, opening
 from tests.hosts import START_MS
-from tests.recorded import Recorded
+from tests.recorded import Recorded, recorded
 
 COUNTERS = ("on_hand", "held", "committed", "backordered")
 P = Caller("p")
 pytestmark = pytest.mark.parametrize("seed", range(3))
+SIGNS = {Term.ON_HAND: 1, Term.HELD: -1, Term.COMMITTED: -1, Term.SAFETY_STOCK: -1}
 
 
 def history(seed: int) -> History:
     dice = Random(seed)
-    batches = [batch([dice.getrandbits(24) for _ in range(8)]) for _ in range(14)]
+    batches = [batch([dice.getrandbits(24) for _ in range(8)]) for _ in range(10)]
     return History(dice.choice((0, 9)), 900_000, [Batch(0, opening(units=8)), *batches])
 
 
@@ -38,10 +50,8 @@ async def archived(cell: Recorded, folder: Path) -> AsyncIterator[Archive]:
         yield archive
 
 
-async def test_levels_after_every_entry_are_those_that_were_answered(
-    seed: int, tmp_path: Path
-) -> None:
-    told = history(seed)
+def answers(told: History) -> tuple[Recorded, dict[tuple[int, str], Level]]:
+    """Decide a history; return its cell, and every level that was answered, by its sequence."""
     cell = Recorded.new(hold_budget=told.hold_budget)
     answered: dict[tuple[int, str], Level] = {}
     now_ms = START_MS
@@ -51,30 +61,73 @@ async def test_levels_after_every_entry_are_those_that_were_answered(
             assert not isinstance(outcome, Exception)
             for level in filter(None, outcome.levels):
                 answered[outcome.sequence, level.sku] = level
+    return cell, answered
+
+
+async def test_levels_after_every_entry_are_those_that_were_answered(
+    seed: int, tmp_path: Path
+) -> None:
+    cell, answered = answers(history(seed))
     moved: dict[str, list[int]] = defaultdict(lambda: [0] * len(COUNTERS))
     compared = 0
     async with archived(cell, tmp_path) as archive:
-        for stored in cell.batches:
-            for entry in decode_entries([1, *stored]):
-                for move in entry.movements:
-                    moves = zip(moved[move.sku], move[2:], strict=True)
-                    moved[move.sku] = [a + b for a, b in moves]
-                moment = await at_sequence(archive, [*SKUS, "missing"], entry.sequence)
-                assert moment.time_ms == entry.time_ms
-                assert moment.levels["missing"] is None
-                for sku in SKUS:
-                    level = moment.levels[sku]
-                    if level is None:
-                        assert sku not in moved
-                        continue
-                    assert [getattr(level, name) for name in COUNTERS] == moved[sku]
-                    if (entry.sequence, sku) in answered:
-                        compared += 1
-                        assert level == answered[entry.sequence, sku]
-        assert compared > 20
+        for entry in await archive.entries(1, limit=1_000):
+            for move in entry.movements:
+                moves = zip(moved[move.sku], move[2:], strict=True)
+                moved[move.sku] = [a + b for a, b in moves]
+            moment = await at_sequence(archive, [*SKUS, "missing"], entry.sequence)
+            assert moment.time_ms == entry.time_ms
+            assert moment.levels.pop("missing") is None
+            for sku, level in moment.levels.items():
+                counters = [getattr(level, name, 0) for name in COUNTERS]
+                assert counters == moved[sku]
+                if (entry.sequence, sku) in answered:
+                    compared += 1
+                    assert level == answered[entry.sequence, sku]
         for sequence in (0, cell.tables.sequence + 1):
             with pytest.raises(ResumeTokenExpired):
                 await at_sequence(archive, SKUS, sequence)
+    assert compared > 20
+
+
+async def test_a_level_is_explained_to_the_last_unit_at_every_entry(
+    seed: int, tmp_path: Path
+) -> None:
+    told, sku = recorded(history(seed)), SKUS[seed]
+    async with archived(told, tmp_path) as archive:
+        entries = await archive.entries(1, limit=1_000)
+        for entry in entries:
+            level = (await at_sequence(archive, [sku], entry.sequence)).levels[sku]
+            if level is None:
+                with pytest.raises(UnknownSku):
+                    await explain(archive, sku, entry.sequence)
+                continue
+            found = await explain(archive, sku, entry.sequence)
+            assert found.level == level
+            units = {term.term: term.units for term in found.terms}
+            assert sum(SIGNS[term] * units[term] for term in SIGNS) == level.available
+            assert units[Term.OVERSELL_ALLOWANCE] == level.allowance
+            for term in found.terms:
+                assert term.earlier_units == 0
+                assert sum(change.units for change in term.changes) == term.units
+                made = [entries[change.sequence - 1] for change in term.changes]
+                assert [each.id for each in made] == [change.id for change in term.changes]
+            states = {each.id: each.reservation for each in entries[: entry.sequence]}
+            for change in next(term for term in found.terms if term.term is Term.HELD).changes:
+                reservation = states[change.id]
+                assert reservation is not None
+                assert reservation.state is State.HELD
+
+
+async def test_every_batch_is_decided_again_from_the_archive_alone(
+    seed: int, tmp_path: Path
+) -> None:
+    told = recorded(history(seed))
+    async with archived(told, tmp_path) as archive:
+        for batch in told.batches:
+            made = await Past(archive).redecided(batch)
+            assert made.events == list(batch.events)
+            assert [part for row in made.rows.items() for part in row] == list(batch.rows)
 
 
 async def test_at_a_time_what_is_due_by_then_has_ended(seed: int, tmp_path: Path) -> None:
