@@ -250,7 +250,7 @@ class Serving(Client):
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[Serving]:
     """Run a server in this process, by default on an embedded store, and connect to it."""
-    config = ServerConfig(**{"listen": "127.0.0.1:0", **settings})
+    config = ServerConfig(**{"listen": "127.0.0.1:0", "archive": "off", **settings})
     async with running(config) as server:
         url = server.embedded.url if server.embedded else config.redis_url
         async with grpc.aio.insecure_channel(server.target, options=_CHANNEL) as channel:

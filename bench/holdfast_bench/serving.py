@@ -73,7 +73,7 @@ async def _bare(service: str, handlers: dict[str, Any]) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def _holdfast(url: str, cell: str) -> AsyncIterator[str]:
-    config = ServerConfig(listen=LISTEN, redis_url=url, cell=int(cell))
+    config = ServerConfig(listen=LISTEN, redis_url=url, cell=int(cell), archive="off")
     logs.configure(level="error", style="console")
     async with running(config) as server:
         settle_heap()

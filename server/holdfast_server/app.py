@@ -14,15 +14,22 @@ from typing import Any
 import structlog
 
 from holdfast_server.config import ServerConfig
-from holdfast_server.engine.batcher import Batcher, BatchLimits
+from holdfast_server.engine.archived import ArchivedStore
+from holdfast_server.engine.batcher import Batcher, BatchLimits, Store
 from holdfast_server.engine.load import LoadBounds, LoadGauge, watch_load
 from holdfast_server.engine.sweeper import sweep_forever
 from holdfast_server.errors import StoreUnavailable
+from holdfast_server.keeping import Kept, keeping
 from holdfast_server.rpc.call import Calls
 from holdfast_server.rpc.identity import Identities, load_principals
 from holdfast_server.rpc.server import Backend, RpcServer
 from holdfast_server.rpc.watch import level_field
-from holdfast_server.stores.redis.embedded import EmbeddedConfig, EmbeddedEvent, EmbeddedValkey
+from holdfast_server.stores.redis.embedded import (
+    Durability,
+    EmbeddedConfig,
+    EmbeddedEvent,
+    EmbeddedValkey,
+)
 from holdfast_server.stores.redis.reader import RedisReader
 from holdfast_server.stores.redis.startup import examine
 from holdfast_server.stores.redis.store import RedisStore, RedisStoreConfig
@@ -48,6 +55,7 @@ class Running:
     rpc: RpcServer
     hub: Hub
     embedded: EmbeddedValkey | None
+    kept: Kept | None
     tasks: frozenset[asyncio.Task[None]]
 
 
@@ -67,7 +75,7 @@ async def embedded_store(config: ServerConfig) -> AsyncIterator[EmbeddedValkey |
         return
     settings = EmbeddedConfig(
         data_dir=Path(config.data),
-        durability=config.durability,  # type: ignore[arg-type]  # checked by ServerConfig
+        durability=_on_disk(config),
         maxmemory_bytes=config.maxmemory_mb << 20,
     )
     valkey = await EmbeddedValkey.start(settings, on_event=_note)
@@ -75,6 +83,12 @@ async def embedded_store(config: ServerConfig) -> AsyncIterator[EmbeddedValkey |
         yield valkey
     finally:
         await valkey.aclose()
+
+
+def _on_disk(config: ServerConfig) -> Durability:
+    """Return what the embedded store itself writes: an archived answer is safe elsewhere too."""
+    chosen = "second" if config.durability == "archived" else config.durability
+    return chosen  # type: ignore[return-value]  # checked by ServerConfig
 
 
 def _store_config(config: ServerConfig, url: str) -> RedisStoreConfig:
@@ -88,6 +102,13 @@ def _store_config(config: ServerConfig, url: str) -> RedisStoreConfig:
         retention_ms=config.retention_ms,
         accept_loss=is_private_memory or config.on_rollback == "new-epoch",
     )
+
+
+def _deciding(config: ServerConfig, store: RedisStore, kept: Kept | None) -> Store:
+    """Return what decides batches: the store, and the archive behind it if answers wait for it."""
+    if kept is None or config.durability != "archived":
+        return store
+    return ArchivedStore(store, kept.progress, config.store_timeout_ms / 1000)
 
 
 def _hub_limits(config: ServerConfig) -> HubLimits:
@@ -137,11 +158,12 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
             queue_len_max=config.queue_len_max,
         )
         gauge = LoadGauge(LoadBounds(config.load_high_ms, config.load_overloaded_ms))
-        batcher = Batcher(store, limits, gauge)
-        calls = Calls(Identities(principals), gauge)
         source = RedisTail(url, reader, cell=config.cell, timeout_ms=config.store_timeout_ms)
         stack.push_async_callback(source.aclose)
         tail = Tail(source, stale_s=config.watch_stale_ms / 1000)
+        kept = await stack.enter_async_context(keeping(config, url, reader, tail))
+        batcher = Batcher(_deciding(config, store, kept), limits, gauge)
+        calls = Calls(Identities(principals), gauge)
         levels = Levels(source.level, level_field)
         hub = Hub(source, tail, levels, answered=store, limits=_hub_limits(config))
         rpc = RpcServer(config, calls, Backend(batcher, reader, tail, hub), share_port=share_port)
@@ -154,12 +176,13 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
                 tail.run(),
                 hub.run(),
                 _watch_health(rpc, store, calls),
+                *(kept.works if kept else ()),
             )
         )
         stack.push_async_callback(rpc.drain, config.drain_timeout_ms / 1000)
         rpc.health.set_serving(True)
         log.info("serving", target=target, open_mode=calls.identities.is_open, epoch=store.known[0])
-        yield Running(target, store, batcher, calls, rpc, hub, valkey, tasks)
+        yield Running(target, store, batcher, calls, rpc, hub, valkey, kept, tasks)
 
 
 @asynccontextmanager

@@ -44,8 +44,23 @@ class ServerConfig:
     )
     durability: str = _setting(
         "second",
-        "what the embedded store writes to disk before it answers",
-        choices=("memory", "second", "always"),
+        "what is safe before an answer: memory, second, always: on the embedded store's disk;"
+        " archived: in the archive",
+        choices=("memory", "second", "always", "archived"),
+    )
+    archive: str = _setting(
+        "sqlite",
+        "where the ledger is kept for good: sqlite in the data directory, off, or a URL,"
+        " postgresql+asyncpg:// or sqlite+aiosqlite://",
+        is_secret=True,
+    )
+    ledger_keep: int = _setting(
+        100_000, "archived ledger entries that the store keeps", low=0, high=100_000_000
+    )
+    lock_urls: str = _setting(
+        "",
+        "masters that elect who archives, an odd number of URLs parted by commas; none = the store",
+        is_secret=True,
     )
     on_rollback: str = _setting(
         "refuse",
@@ -98,6 +113,8 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for setting in fields(self):
             _check(setting, getattr(self, setting.name))
+        if self.durability == "archived" and self.archive == "off":
+            raise ConfigError("durability archived needs an archive, and archive is off")
         if 0 < self.load_overloaded_ms <= self.load_high_ms:
             raise ConfigError(
                 f"load_overloaded_ms must be above load_high_ms, {self.load_high_ms}, or 0, "
@@ -184,8 +201,12 @@ def _check(setting: Field[Any], value: Any) -> None:
         raise ConfigError(f"{setting.name} must be at most {high}, not {value}")
 
 
-def _mask(url: str) -> str:
-    """Return a URL without its passwords, of which redis-py also takes one as an argument."""
+def _mask(urls: str) -> str:
+    """Return URLs without their passwords, of which redis-py also takes one as an argument."""
+    return ",".join(_mask_one(url) for url in urls.split(","))
+
+
+def _mask_one(url: str) -> str:
     parts = urlsplit(url)
     parts = parts._replace(query=_PASSWORD_ARGUMENT.sub(r"\1***", parts.query))
     if not parts.password:

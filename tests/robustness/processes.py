@@ -92,7 +92,8 @@ class ServerProcess:
 @asynccontextmanager
 async def server_process(**settings: Any) -> AsyncIterator[ServerProcess]:
     """Run a server process until the block ends; it serves when this yields."""
-    config = json.dumps({"listen": "127.0.0.1:0", "log_format": "json", **settings})
+    defaults = {"listen": "127.0.0.1:0", "log_format": "json", "archive": "off"}
+    config = json.dumps({**defaults, **settings})
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _SERVE, config, stderr=asyncio.subprocess.PIPE
     )

@@ -26,7 +26,9 @@ async def served(
     """Serve with a catalogue on sale; yield where, and what tells the units sold and held."""
     logs.configure(level="error", style="console")
     with tempfile.TemporaryDirectory(prefix="hf-") as folder:
-        async with running(ServerConfig(listen="127.0.0.1:0", data=folder)) as server:
+        # The others keep no archive either.
+        config = ServerConfig(listen="127.0.0.1:0", data=folder, archive="off")
+        async with running(config) as server:
             await _put_on_sale(server.batcher, stock)
 
             async def sales() -> Mapping[str, Sale]:

@@ -70,5 +70,5 @@ class Leadership:
 
     async def _hold(self) -> None:
         """Extend the lock while that goes; return when it is lost, well before it runs out."""
-        while await self._lock.extend() is not None:
-            await asyncio.sleep(self._lock.ttl_s / 3)  # no event tells of it
+        while await self._lock.extend() is not None:  # noqa: ASYNC110  # time itself is awaited
+            await asyncio.sleep(self._lock.ttl_s / 3)

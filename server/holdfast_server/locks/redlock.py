@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from holdfast_server.errors import StoreUnavailable
 from holdfast_server.kernel.source import lua_root
 
 DRIFT_SHARE, DRIFT_S = 0.01, 0.002
@@ -235,13 +234,3 @@ async def _never_forgets(redis: Redis) -> bool:
     """Tell whether a master has on disk whatever it answered."""
     found = await redis.config_get("append*")
     return found.get("appendonly") == "yes" and found.get("appendfsync") == "always"
-
-
-async def claim_token(redis: Redis, key: str, role: str) -> int:
-    """Return the next fencing token of a role.  Raises StoreUnavailable."""
-    text = (lua_root() / "redis" / "claim.lua").read_text(encoding="utf-8")
-    answer: Any = redis.eval(text, 1, key, role)
-    try:
-        return int(await answer)
-    except (RedisError, OSError) as fault:
-        raise StoreUnavailable(f"no fencing token of {role}: {fault}") from fault

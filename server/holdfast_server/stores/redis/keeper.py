@@ -15,10 +15,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from holdfast_server.errors import StoreUnavailable
-from holdfast_server.kernel.source import flatten
-from holdfast_server.locks.redlock import claim_token
+from holdfast_server.kernel.source import flatten, lua_root
 from holdfast_server.stores.redis.faults import RETRY_AFTER_MS
 from holdfast_server.stores.redis.keys import CellKeys, LedgerKeys
+from holdfast_server.stores.redis.reader import read
 
 ARCHIVER = "archiver"
 LISTEN_S = 1.0  # how long the channel may be silent before the position is read
@@ -39,6 +39,7 @@ class RedisKeeper:
             socket_timeout=timeout_ms / 1000,
             socket_connect_timeout=timeout_ms / 1000,
         )
+        self._claim = (lua_root() / "redis" / "claim.lua").read_text(encoding="utf-8")
         self._archived = f"#!lua\n{flatten('redis/archived')}"
 
     async def aclose(self) -> None:
@@ -47,7 +48,7 @@ class RedisKeeper:
 
     async def claim(self) -> int:
         """Return the fencing token of a new leader; those before it are void from here on."""
-        return await claim_token(self._redis, self._ledger_keys.fences, ARCHIVER)
+        return int(await self._eval(self._claim, (self._ledger_keys.fences,), ARCHIVER))
 
     async def note_archived(self, token: int, epoch: int, sequence: int, *, keep: int) -> None:
         """Note how far the ledger is archived, and drop entries that need not be kept.
@@ -59,11 +60,8 @@ class RedisKeeper:
 
     async def archived(self) -> int:
         """Return how far the ledger is archived, as far as this store knows."""
-        try:
-            found: Any = self._redis.hget(self._keys.meta, "archived")
-            return int(await found or 0)
-        except (RedisError, OSError) as fault:
-            raise _unreachable(fault) from fault
+        found: Any = self._redis.hget(self._keys.meta, "archived")
+        return int(await read(found) or 0)
 
     async def hear(self, reach: Callable[[int], None]) -> None:
         """Tell of each new archived position, until cancelled.  Never raises a fault."""
@@ -73,8 +71,8 @@ class RedisKeeper:
                     await channel.subscribe(self._ledger_keys.archived)
                     while True:
                         reach(await self.archived())  # what the channel did not say
-                        while heard := await channel.get_message(
-                            ignore_subscribe_messages=True, timeout=LISTEN_S
+                        while heard := await read(
+                            channel.get_message(ignore_subscribe_messages=True, timeout=LISTEN_S)
                         ):
                             reach(int(heard["data"]))
             except (RedisError, OSError, StoreUnavailable):
