@@ -166,7 +166,8 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         calls = Calls(Identities(principals), gauge)
         levels = Levels(source.level, level_field)
         hub = Hub(source, tail, levels, answered=store, limits=_hub_limits(config))
-        rpc = RpcServer(config, calls, Backend(batcher, reader, tail, hub), share_port=share_port)
+        backend = Backend(batcher, reader, tail, hub, kept)
+        rpc = RpcServer(config, calls, backend, share_port=share_port)
         target = await rpc.start()
         tasks = await stack.enter_async_context(
             _background(

@@ -25,7 +25,8 @@ from holdfast_server.rpc.call import MALFORMED, Calls
 from holdfast_server.rpc.health import SERVICE as HEALTH_SERVICE
 from holdfast_server.rpc.health import Health
 from holdfast_server.rpc.inventory import InventoryServicer
-from holdfast_server.rpc.ledger import LedgerServicer
+from holdfast_server.rpc.ledger import LedgerServicer, LedgerSources
+from holdfast_server.rpc.replay import Kept
 from holdfast_server.rpc.stock import StockServicer
 from holdfast_server.rpc.watch import Watch
 from holdfast_server.stores.redis.reader import RedisReader
@@ -111,6 +112,7 @@ class Backend(NamedTuple):
     reader: RedisReader
     tail: Tail
     hub: Hub
+    kept: Kept | None = None
 
 
 class RpcServer:
@@ -126,7 +128,7 @@ class RpcServer:
     ) -> None:
         self._config = config
         self._calls = calls
-        batcher, reader, tail, hub = backend
+        batcher, reader, tail, hub, kept = backend
         self._batcher = batcher
         self._hub = hub
         self.health = Health()
@@ -139,7 +141,7 @@ class RpcServer:
             InventoryServicer(calls, batcher, reader), target
         )
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
-            LedgerServicer(calls, reader, tail, config.cell), target
+            LedgerServicer(calls, LedgerSources(reader, tail, kept), config.cell), target
         )
         self._server.add_generic_rpc_handlers((self.health.handler(),))
         if config.reflection:

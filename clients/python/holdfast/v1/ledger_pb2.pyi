@@ -583,7 +583,9 @@ class TermExplanation(_message.Message):
     """Sum of the entries before those."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TermChange]:
-        """The entries that made it, the newest last; of a hold that has ended, none. At most the newest 1,000."""
+        """The entries that made it, the newest last; of a hold that has ended, none. At most the newest 1,000, from the newest
+        2,000 batches that changed the item.
+        """
 
     def __init__(
         self,
@@ -745,8 +747,12 @@ class Decision(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     REPRODUCED_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    QUERY_ID_FIELD_NUMBER: _builtins.int
     reproduced: _builtins.bool
     """True if deciding it again, from the ledger alone, gave the same."""
+    query_id: _builtins.str
+    """GetStockResponse.query_id of a query. Empty: it was none."""
     @_builtins.property
     def entry(self) -> Global___LedgerEntry:
         """The entry it made. Absent for a query, or a refusal."""
@@ -767,6 +773,10 @@ class Decision(_message.Message):
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was decided."""
 
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_inventory_pb2.Item]:
+        """The items it was made on, with the policy in force just before it: those of seen, in the same order."""
+
     def __init__(
         self,
         *,
@@ -776,10 +786,12 @@ class Decision(_message.Message):
         context: _types_pb2.Context | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         reproduced: _builtins.bool = ...,
+        items: _abc.Iterable[_inventory_pb2.Item] | None = ...,
+        query_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "entry", b"entry", "refusal", b"refusal", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "entry", b"entry", "refusal", b"refusal", "reproduced", b"reproduced", "seen", b"seen", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "entry", b"entry", "items", b"items", "query_id", b"query_id", "refusal", b"refusal", "reproduced", b"reproduced", "seen", b"seen", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
