@@ -101,6 +101,15 @@ from holdfast.model import (
     Violation,
 )
 from holdfast.pacing import Attempt, Pacing, PacingPolicy, Plan
+from holdfast.past import (
+    Decision,
+    PastStock,
+    Refusal,
+    StockExplanation,
+    StockTerm,
+    TermChange,
+    TermExplanation,
+)
 from holdfast.retry import RetryPolicy
 from holdfast.sync.calls import Stubs
 from holdfast.sync.client import Client
@@ -128,6 +137,7 @@ __all__ = [
     "CountOptions",
     "Counted",
     "DeadlineExceeded",
+    "Decision",
     "Draining",
     "EndedReason",
     "EntryFilter",
@@ -162,9 +172,11 @@ __all__ = [
     "Overloaded",
     "Pacing",
     "PacingPolicy",
+    "PastStock",
     "Plan",
     "Policy",
     "Pressure",
+    "Refusal",
     "Refused",
     "RefusedLine",
     "Released",
@@ -194,11 +206,15 @@ __all__ = [
     "Stock",
     "StockChanged",
     "StockChanges",
+    "StockExplanation",
     "StockLevel",
     "StockLost",
+    "StockTerm",
     "StoreFault",
     "StoreUnavailable",
     "Stubs",
+    "TermChange",
+    "TermExplanation",
     "Throttled",
     "TransportError",
     "Unauthenticated",
