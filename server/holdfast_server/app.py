@@ -20,6 +20,7 @@ from holdfast_server.engine.load import LoadBounds, LoadGauge, watch_load
 from holdfast_server.engine.sweeper import sweep_forever
 from holdfast_server.errors import StoreUnavailable
 from holdfast_server.keeping import Kept, keeping
+from holdfast_server.ledger.history import History
 from holdfast_server.rpc.call import Calls
 from holdfast_server.rpc.identity import Identities, load_principals
 from holdfast_server.rpc.server import Backend, RpcServer
@@ -166,7 +167,8 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         calls = Calls(Identities(principals), gauge)
         levels = Levels(source.level, level_field)
         hub = Hub(source, tail, levels, answered=store, limits=_hub_limits(config))
-        backend = Backend(batcher, reader, tail, hub, kept)
+        history = History(reader, kept.archive if kept else None)
+        backend = Backend(batcher, reader, history, tail, hub, kept)
         rpc = RpcServer(config, calls, backend, share_port=share_port)
         target = await rpc.start()
         tasks = await stack.enter_async_context(

@@ -221,7 +221,8 @@ def _reused(name: str) -> HoldfastError:
     return ReservationIdReused(words, metadata={"id": name})
 
 
-def _not_owner(name: str) -> HoldfastError:
+def not_owner(name: str) -> HoldfastError:
+    """Return the error of who asks for what is another's."""
     return NotOwner(f"{name} belongs to another principal", metadata={"id": name})
 
 
@@ -233,7 +234,7 @@ _OF_DETAIL: dict[Code, Callable[[Any], HoldfastError]] = {
     Code.EXCEEDS_HOLD: _excess,
     Code.LIFETIME_EXCEEDED: _outlived,
     Code.STALE_QUANTITY: _stale,
-    Code.NOT_OWNER: _not_owner,
+    Code.NOT_OWNER: not_owner,
 }
 
 

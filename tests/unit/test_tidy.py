@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "cli": {"app", "catalogue", "checks", "demo", "ledger", "stores", "workers"},
     "demo": {"app", "catalogue", "checks"},
     "workers": {"app"},
-    "app": {"keeping", "rpc", "engine", "stores", "watch"},
+    "app": {"keeping", "rpc", "engine", "ledger", "stores", "watch"},
     "keeping": {"ledger", "locks", "stores"},
     "rpc": {"engine", "ledger", "stores", "watch"},
     "ledger": {"kernel"},

@@ -50,8 +50,8 @@ class Reading:
         return [leaf for _place, leaf in found]
 
     async def first_sequence(self) -> int:
-        """Return the oldest sequence that is left; 1 when there is none."""
-        return int((await self._all(select(func.min(schema.ledger.c.sequence))))[0][0] or 1)
+        """Return the oldest sequence that is left, 0 when there is none."""
+        return int((await self._all(select(func.min(schema.ledger.c.sequence))))[0][0] or 0)
 
     async def entries(self, from_sequence: int, *, limit: int) -> list[LedgerEntry]:
         """Return entries from a sequence on, gapless and in order.  Raises ArchivePurged."""

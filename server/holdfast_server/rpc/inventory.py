@@ -11,6 +11,7 @@ from holdfast.v1 import inventory_pb2_grpc
 from holdfast_server.engine.batcher import Batcher
 from holdfast_server.engine.recount import recount
 from holdfast_server.errors import UnknownSku, error_of
+from holdfast_server.ledger.history import History
 from holdfast_server.model import Caller, Code, Item, Level, LocationStock, Operation, Outcome
 from holdfast_server.rpc import items, messages, tokens
 from holdfast_server.rpc.arguments import Arguments
@@ -48,10 +49,13 @@ def _counted(response: Any, outcome: Outcome) -> Any:
 class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     """Changes go through the engine like every decision; reads go beside it."""
 
-    def __init__(self, calls: Calls, batcher: Batcher, reader: RedisReader) -> None:
+    def __init__(
+        self, calls: Calls, batcher: Batcher, reader: RedisReader, history: History
+    ) -> None:
         self.calls = calls
         self._batcher = batcher
         self._reader = reader
+        self._history = history
 
     async def _decide(self, operation: Operation) -> Outcome:
         outcome = await self._batcher.execute(operation)
@@ -127,7 +131,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
         if operation.as_of_sequence is None:
             outcome = await self._decide(operation)
         else:
-            outcome = await recount(self._batcher, self._reader, operation)
+            outcome = await recount(self._batcher, self._history, operation)
             if outcome.code >= Code.INVALID:
                 raise error_of(outcome)
         response: pb.SetStockResponse = _counted(pb.SetStockResponse(), outcome)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from holdfast.v1 import ledger_pb2 as pb
 from holdfast.v1 import ledger_pb2_grpc
 from holdfast_server.errors import ResumeTokenExpired, Unimplemented
+from holdfast_server.ledger.history import History
 from holdfast_server.model import Caller, Head, LedgerEntry
 from holdfast_server.rpc import tokens
 from holdfast_server.rpc.arguments import Arguments
@@ -15,7 +16,6 @@ from holdfast_server.rpc.call import AUDITORS, Calls, later, streaming, unary
 from holdfast_server.rpc.entries import entry_message
 from holdfast_server.rpc.inventory import PAGE_SIZE_MAX, page_size
 from holdfast_server.rpc.replay import Kept, Replays
-from holdfast_server.stores.redis.reader import RedisReader
 from holdfast_server.watch.tail import Tail
 
 ENTRIES_MAX = 256
@@ -46,7 +46,7 @@ def _lost(words: str, head: Head) -> ResumeTokenExpired:
 def _check_follows(entries: Sequence[LedgerEntry], start: int, began: Head) -> None:
     """Raise ResumeTokenExpired where entries do not follow on what was sent before."""
     first, epoch = entries[0].sequence, entries[-1].epoch
-    if epoch != began.epoch:  # history began anew: what follows is not what came before
+    if epoch > began.epoch:  # history began anew: what follows is not what came before
         raise _lost("the ledger is of another epoch", began._replace(epoch=epoch))
     if first != start:
         here = began._replace(first_sequence=first)
@@ -54,9 +54,9 @@ def _check_follows(entries: Sequence[LedgerEntry], start: int, began: Head) -> N
 
 
 class LedgerSources(NamedTuple):
-    """Where the ledger is read: in the store, as it grows, and where it is kept for good."""
+    """Where the ledger is read: wherever it is, as it grows, and where it is kept for good."""
 
-    reader: RedisReader
+    history: History
     tail: Tail
     kept: Kept | None = None
 
@@ -66,8 +66,8 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
     def __init__(self, calls: Calls, sources: LedgerSources, cell: int) -> None:
         self.calls = calls
-        self._reader, self._tail, kept = sources
-        self._replays = Replays(self._reader, kept, cell) if kept else None
+        self._history, self._tail, kept = sources
+        self._replays = Replays(self._history, kept, cell) if kept else None
         self._cell = cell
 
     def _head_message(self, head: Head) -> pb.CellHead:
@@ -80,7 +80,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
     @unary(AUDITORS)
     async def GetHead(self, request: pb.GetHeadRequest, caller: Caller) -> pb.GetHeadResponse:
-        return pb.GetHeadResponse(cells=[self._head_message(await self._reader.head())])
+        return pb.GetHeadResponse(cells=[self._head_message(await self._history.head())])
 
     @unary(AUDITORS)
     async def ListEntries(
@@ -98,7 +98,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         if not (token.isascii() and (token.isdigit() or not token)):
             check.bad("page_token", "must be a token from an earlier page")
         check.done()
-        head = await self._reader.head()
+        head = await self._history.head()
         start = int(token) if token else request.from_sequence or head.first_sequence
         if start < head.first_sequence:
             raise _lost(f"the ledger starts at sequence {head.first_sequence}", head)
@@ -118,7 +118,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         scan_end = start + SCAN_MAX
         step = PAGE_SIZE_MAX if request.sku or request.reservation_id else size
         while start <= last and start < scan_end:
-            entries = await self._reader.entries(start, limit=step)
+            entries = await self._history.entries(start, limit=step)
             if not entries:
                 return found, 0
             for entry in entries:
@@ -138,7 +138,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         check = Arguments()
         check.sequence("from_sequence", request.from_sequence)
         check.done()
-        head = await self._reader.head()
+        head = await self._history.head()
         start = request.from_sequence or head.first_sequence
         if request.HasField("epoch") and request.epoch != head.epoch:
             raise _lost("the ledger is of another epoch", head)
@@ -147,7 +147,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         if start < head.first_sequence:
             raise _lost(f"the ledger starts at sequence {head.first_sequence}", head)
         while True:
-            entries = await self._reader.entries(start, limit=ENTRIES_MAX)
+            entries = await self._history.entries(start, limit=ENTRIES_MAX)
             if entries:
                 _check_follows(entries, start, head)
                 start = entries[-1].sequence + 1
@@ -163,7 +163,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
     async def _check_history(self, start: int, began: Head) -> None:
         """Raise ResumeTokenExpired where the ledger is not the one a stream began on."""
-        now = await self._reader.head()
+        now = await self._history.head()
         if now.epoch != began.epoch or now.sequence + 1 < start:
             raise _lost("the ledger is of another epoch, or went back", now)
 

@@ -21,11 +21,11 @@ from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.archiver import Progress
 from holdfast_server.ledger.decisions import Decision, decisions_of
 from holdfast_server.ledger.explaining import TermExplanation, explain
+from holdfast_server.ledger.history import History
 from holdfast_server.model import SKUS_MAX, Head
 from holdfast_server.rpc import items, messages
 from holdfast_server.rpc.arguments import Arguments
 from holdfast_server.rpc.entries import entry_message
-from holdfast_server.stores.redis.reader import RedisReader
 
 ARCHIVED_S_MAX = 10.0  # how long a call waits for the archive
 TIME_MS_MAX = 253_402_300_800_000  # the year 10000, where timestamps end
@@ -48,8 +48,8 @@ class Kept(Protocol):
 class Replays:
     """Answers about the past of one cell."""
 
-    def __init__(self, reader: RedisReader, kept: Kept, cell: int) -> None:
-        self._reader, self._kept, self._cell = reader, kept, cell
+    def __init__(self, history: History, kept: Kept, cell: int) -> None:
+        self._history, self._kept, self._cell = history, kept, cell
 
     async def explain_stock(self, request: pb.ExplainStockRequest) -> pb.ExplainStockResponse:
         """Explain every term of a level.  Raises UnknownSku, ResumeTokenExpired."""
@@ -117,7 +117,7 @@ class Replays:
 
         Raises ResumeTokenExpired for one that is still to come, StoreUnavailable.
         """
-        head = await self._reader.head()
+        head = await self._history.head()
         if sequence > head.sequence:
             raise ResumeTokenExpired(f"the ledger ends at sequence {head.sequence}")
         if not head.sequence:

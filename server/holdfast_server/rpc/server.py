@@ -21,6 +21,7 @@ from holdfast.v1 import (
 )
 from holdfast_server.config import ServerConfig
 from holdfast_server.engine.batcher import Batcher
+from holdfast_server.ledger.history import History
 from holdfast_server.rpc.call import MALFORMED, Calls
 from holdfast_server.rpc.health import SERVICE as HEALTH_SERVICE
 from holdfast_server.rpc.health import Health
@@ -110,6 +111,7 @@ class Backend(NamedTuple):
 
     batcher: Batcher
     reader: RedisReader
+    history: History
     tail: Tail
     hub: Hub
     kept: Kept | None = None
@@ -128,20 +130,20 @@ class RpcServer:
     ) -> None:
         self._config = config
         self._calls = calls
-        batcher, reader, tail, hub, kept = backend
+        batcher, reader, history, tail, hub, kept = backend
         self._batcher = batcher
         self._hub = hub
         self.health = Health()
         self._server = grpc.aio.server(options=options(config, share_port=share_port))
         target: Any = _Registry(self._server)
         stock_pb2_grpc.add_StockServiceServicer_to_server(
-            StockServicer(calls, batcher, Watch(calls, hub, config.cell)), target
+            StockServicer(calls, batcher, Watch(calls, hub, config.cell), history), target
         )
         inventory_pb2_grpc.add_InventoryServiceServicer_to_server(
-            InventoryServicer(calls, batcher, reader), target
+            InventoryServicer(calls, batcher, reader, history), target
         )
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
-            LedgerServicer(calls, LedgerSources(reader, tail, kept), config.cell), target
+            LedgerServicer(calls, LedgerSources(history, tail, kept), config.cell), target
         )
         self._server.add_generic_rpc_handlers((self.health.handler(),))
         if config.reflection:

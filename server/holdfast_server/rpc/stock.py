@@ -6,10 +6,18 @@ from collections.abc import AsyncIterator
 
 from holdfast.v1 import stock_pb2 as pb
 from holdfast.v1 import stock_pb2_grpc
-from holdfast.v1.types_pb2 import SOURCE_STORE
+from holdfast.v1.types_pb2 import SOURCE_AUTHORITY, SOURCE_STORE
+from holdfast_server import model
 from holdfast_server.engine.batcher import Batcher
-from holdfast_server.errors import error_of
-from holdfast_server.model import Caller, Code, Operation, Outcome
+from holdfast_server.errors import error_of, not_owner
+from holdfast_server.ledger.history import History
+from holdfast_server.model import (
+    Caller,
+    Code,
+    Operation,
+    Outcome,
+    Reservation,
+)
 from holdfast_server.rpc import arguments, messages, responses
 from holdfast_server.rpc.call import AGENTS, READERS, Calls, Context, unary
 from holdfast_server.rpc.pipeline import Pipeline
@@ -19,11 +27,12 @@ from holdfast_server.rpc.watch import Watch
 class StockServicer(stock_pb2_grpc.StockServiceServicer):
     """Reserve, Commit, Release, Extend and the reads, one operation a call."""
 
-    def __init__(self, calls: Calls, batcher: Batcher, watch: Watch) -> None:
+    def __init__(self, calls: Calls, batcher: Batcher, watch: Watch, history: History) -> None:
         self.calls = calls
         self._batcher = batcher
         self._pipeline = Pipeline(calls, batcher)
         self._watch = watch
+        self._history = history
 
     async def _decide(self, operation: Operation) -> Outcome:
         """Return the outcome; raise the error it stands for."""
@@ -56,11 +65,24 @@ class StockServicer(stock_pb2_grpc.StockServiceServicer):
     async def GetReservation(
         self, request: pb.GetReservationRequest, caller: Caller
     ) -> pb.GetReservationResponse:
-        outcome = await self._decide(arguments.get_reservation(request, caller))
-        assert outcome.reservation is not None
-        response = pb.GetReservationResponse(source=SOURCE_STORE)
-        messages.put_reservation(response.reservation, outcome.reservation)
+        operation = arguments.get_reservation(request, caller)
+        outcome = await self._batcher.execute(operation)
+        found, source = outcome.reservation, SOURCE_STORE
+        if outcome.code == Code.UNKNOWN_RESERVATION:
+            found, source = await self._kept(operation), SOURCE_AUTHORITY
+        if found is None:
+            raise error_of(outcome)
+        response = pb.GetReservationResponse(source=source)
+        messages.put_reservation(response.reservation, found)
         return response
+
+    async def _kept(self, operation: model.GetReservation) -> Reservation | None:
+        """Return a reservation that only the archive has.  Raises NotOwner."""
+        found = await self._history.reservation(operation.reservation_id)
+        principal, is_operator = operation.caller
+        if found is not None and not is_operator and found.principal != principal:
+            raise not_owner(operation.reservation_id)
+        return found
 
     @unary(READERS)
     async def GetStock(self, request: pb.GetStockRequest, caller: Caller) -> pb.GetStockResponse:

@@ -1,0 +1,319 @@
+"""The archive on SQLite and PostgreSQL: in order, exactly once, equal to the fold of the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgpack
+import pytest
+import pytest_asyncio
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from holdfast_server.errors import StoreUnavailable
+from holdfast_server.ledger import schema
+from holdfast_server.ledger.archive import Archive, Archived, Review
+from holdfast_server.ledger.database import Database
+from holdfast_server.ledger.faults import ArchiveConflict, ArchiveGap, ArchiveUnusable
+from holdfast_server.ledger.leaf import entry_of, leaves_of, read_batch, read_leaf
+from holdfast_server.ledger.migrations import alembic_config
+from tests.archives import (
+    archive_with,
+    held_by,
+    items_of,
+    ledger_of,
+    new_database,
+    places_of,
+    postgres_folder,
+    sqlite_url,
+)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    with postgres_folder() as folder:
+        yield folder
+
+
+@pytest_asyncio.fixture(params=["sqlite", "postgresql"])
+async def url(request: pytest.FixtureRequest, tmp_path: Path, postgres: str) -> str:
+    return sqlite_url(tmp_path) if request.param == "sqlite" else await new_database(postgres)
+
+
+@pytest_asyncio.fixture
+async def archive(url: str) -> AsyncIterator[Archive]:
+    async with Archive.open(url) as opened:
+        yield opened
+
+
+async def is_fold_of(archive: Archive, tables: Any) -> None:
+    assert {sku: row async for sku, row in archive.items()} == items_of(tables)
+    assert {(sku, at): row async for sku, at, row in archive.locations()} == places_of(tables)
+    assert {name: record async for name, record in archive.held()} == held_by(tables)
+    entries = await archive.entries(1, limit=100_000)
+    assert entries == tables.ledger
+
+
+# ---- In order, exactly once ----
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_tables_are_the_fold_of_the_ledger(archive: Archive, seed: int) -> None:
+    tables, random, at = ledger_of(seed), Random(seed), 0
+    while at < len(tables.bodies):
+        size = random.randrange(1, 12)
+        archived = await archive.apply(tables.bodies[at : at + size])
+        at += size
+        assert archived == await archive.archived()
+    assert archived[:2] == (tables.epoch, tables.sequence)
+    await is_fold_of(archive, tables)
+
+
+async def test_what_is_archived_already_is_left_out(archive: Archive) -> None:
+    tables = ledger_of(1)
+    await archive.apply(tables.bodies[:20])
+    await archive.apply(tables.bodies[5:30])
+    at = await archive.apply(tables.bodies)
+    assert at == await archive.apply(tables.bodies[-1:])
+    await is_fold_of(archive, tables)
+
+
+async def test_a_gap_is_refused_and_changes_nothing(archive: Archive) -> None:
+    tables = ledger_of(1)
+    before = await archive.apply(tables.bodies[:3])
+    missing = read_batch(tables.bodies[4])
+    with pytest.raises(ArchiveGap, match=f"entries {missing.first} to {missing.last} are missing"):
+        await archive.apply([tables.bodies[3], tables.bodies[5]])
+    assert await archive.archived() == before
+    assert len(await archive.entries(1, limit=1_000)) == before.sequence
+
+
+async def test_an_archive_that_begins_late_is_a_gap(archive: Archive) -> None:
+    with pytest.raises(ArchiveGap, match="entries 1 to "):
+        await archive.apply(ledger_of(1).bodies[1:])
+    assert await archive.archived() == Archived()
+
+
+async def test_another_history_is_refused(archive: Archive) -> None:
+    tables, other = ledger_of(1), ledger_of(2)
+    at = await archive.apply(tables.bodies[:5])
+    forged = msgpack.unpackb(tables.bodies[4], raw=True)
+    forged[2] += 1
+    with pytest.raises(ArchiveConflict, match=f"another entry {at.sequence}"):
+        await archive.apply([msgpack.packb(forged, use_bin_type=False), tables.bodies[5]])
+    with pytest.raises(ArchiveConflict):
+        await archive.apply(other.bodies)
+    older = msgpack.unpackb(tables.bodies[5], raw=True)
+    older[1] -= 1
+    with pytest.raises(ArchiveConflict, match="do not follow"):
+        await archive.apply([msgpack.packb(older, use_bin_type=False)])
+    assert await archive.archived() == at
+
+
+async def test_history_goes_on_in_a_newer_epoch(archive: Archive) -> None:
+    tables = ledger_of(1)
+    await archive.apply(tables.bodies[:5])
+    newer = [msgpack.unpackb(body, raw=True) for body in tables.bodies[5:]]
+    for body in newer:
+        body[1] += 1
+    at = await archive.apply([msgpack.packb(body, use_bin_type=False) for body in newer])
+    assert at[:2] == (tables.epoch + 1, tables.sequence)
+
+
+async def test_a_transaction_that_breaks_off_leaves_nothing(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = ledger_of(1)
+    before = await archive.apply(tables.bodies[:5])
+    put, calls = Database.put, 0
+
+    async def breaks_off(self: Database, connection: Any, table: Any, rows: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 6:
+            await connection.execute(text("INSERT INTO positions (stream) VALUES (NULL)"))
+        await put(self, connection, table, rows)
+
+    monkeypatch.setattr(Database, "put", breaks_off)
+    with pytest.raises(StoreUnavailable, match="the archive cannot be reached"):
+        await archive.apply(tables.bodies[5:])
+    monkeypatch.undo()
+    assert await archive.archived() == before
+    await archive.apply(tables.bodies[5:])
+    await is_fold_of(archive, tables)
+
+
+async def test_a_cancelled_transaction_leaves_nothing(archive: Archive) -> None:
+    tables = ledger_of(1, batches=200)
+    before = await archive.apply(tables.bodies[:2])
+    applying = asyncio.create_task(archive.apply(tables.bodies[2:]))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    applying.cancel()
+    await asyncio.wait({applying})
+    assert await archive.archived() == before
+    await archive.apply(tables.bodies[2:])
+    await is_fold_of(archive, tables)
+
+
+async def test_a_full_disk_takes_nothing_and_says_so(tmp_path: Path) -> None:
+    tables = ledger_of(1, batches=300)
+    async with archive_with(sqlite_url(tmp_path), *tables.bodies[:2]) as archive:
+        before = await archive.archived()
+        async with archive._database.writing() as connection:
+            pages = (await connection.execute(text("PRAGMA page_count"))).scalar()
+            await connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+        with pytest.raises(StoreUnavailable, match="full"):
+            await archive.apply(tables.bodies[2:])
+        assert await archive.archived() == before
+
+
+# ---- What is read ----
+
+
+async def test_batches_and_touches_are_found_by_sequence(archive: Archive) -> None:
+    tables = ledger_of(4)
+    await archive.apply(tables.bodies)
+    batches = [read_batch(body) for body in tables.bodies]
+    for wanted in batches[::7]:
+        found = (await archive.batches(wanted.last, limit=1))[0]
+        assert (found.epoch, found.time_ms, found.first, found.last) == (
+            wanted.epoch,
+            wanted.time_ms,
+            wanted.first,
+            wanted.last,
+        )
+        assert list(found.rows) == list(wanted.rows)
+        assert list(found.leaves) == leaves_of(wanted, 0)
+        through = wanted.first
+        touching = [b.last for b in batches if b"apple" in b.rows[::2] and b.first <= through]
+        assert await archive.touches("apple", through=through, limit=5) == touching[::-1][:5]
+    assert await archive.batches(tables.sequence + 1, limit=5) == []
+    assert await archive.sequence_at(batches[3].time_ms) >= batches[3].last
+    assert await archive.sequence_at(batches[0].time_ms - 1) == 0
+
+
+async def test_a_reservation_is_found_long_after_its_end(archive: Archive) -> None:
+    tables = ledger_of(5)
+    await archive.apply(tables.bodies)
+    for entry in tables.ledger:
+        if entry.reservation is not None:
+            found = await archive.reservation(entry.id)
+            last = [each for each in tables.ledger if each.id == entry.id][-1]
+            assert found == last.reservation
+            assert [each.sequence for each in await archive.entries_of(entry.id)] == [
+                each.sequence for each in tables.ledger if each.id == entry.id
+            ]
+    assert await archive.reservation("nobody") is None
+
+
+async def test_what_is_not_older_than_a_time_is_found(archive: Archive) -> None:
+    tables = ledger_of(6)
+    await archive.apply(tables.bodies)
+    moment = tables.ledger[len(tables.ledger) // 2].time_ms
+    found = [entry_of(leaf) async for leaf in archive.since(moment)]
+    assert found == [entry for entry in tables.ledger if entry.time_ms >= moment]
+
+
+async def test_a_leaf_is_what_was_recorded(archive: Archive) -> None:
+    tables = ledger_of(7, batches=5)
+    await archive.apply(tables.bodies)
+    leaves = await archive.leaves("ledger", 2, 3)
+    assert [read_leaf(leaf).sequence for leaf in leaves] == [3, 4, 5]
+    assert [entry_of(leaf) for leaf in leaves] == tables.ledger[2:5]
+
+
+async def test_reviews_are_noted(archive: Archive) -> None:
+    await archive.add_reviews([])
+    await archive.add_reviews([Review("late", "apple", "r-1", 7, 2, "lost", 5, 10)] * 2)
+    async with archive._database.reading() as connection:
+        found = (await connection.execute(schema.reviews.select())).all()
+    assert [(row.number, row.reason, row.resolved_ms) for row in found] == [
+        (1, "late", 0),
+        (2, "late", 0),
+    ]
+
+
+# ---- Schema ----
+
+
+async def test_the_migrations_make_the_schema(archive: Archive) -> None:
+    def differences(connection: Any) -> Any:
+        return compare_metadata(MigrationContext.configure(connection), schema.metadata)
+
+    async with archive._database.reading() as connection:
+        assert await connection.run_sync(differences) == []
+
+        def head(connection: Any) -> Any:
+            return ScriptDirectory.from_config(alembic_config(connection)).get_heads()
+
+        assert await connection.run_sync(head) == [schema.REVISION]
+
+
+async def test_two_servers_may_open_a_new_archive_at_once(url: str) -> None:
+    async def opened() -> Archived:
+        async with Archive.open(url) as archive:
+            return await archive.archived()
+
+    assert await asyncio.gather(opened(), opened(), opened()) == [Archived()] * 3
+
+
+async def test_an_archive_of_a_newer_server_is_refused(url: str) -> None:
+    async with archive_with(url) as archive, archive._database.writing() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ArchiveUnusable, match=r"schema is 9999, this server knows up to 0001"):
+        async with archive_with(url):
+            pass
+
+
+# ---- What is no archive ----
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("mysql://x/y", "archive must be sqlite, off, or a URL of"),
+        ("nonsense", "archive must be sqlite, off, or a URL"),
+        ("sqlite:///x.db", "not of 'sqlite'"),
+    ],
+)
+async def test_a_bad_setting_is_named(setting: str, words: str) -> None:
+    with pytest.raises(ArchiveUnusable, match=words):
+        async with archive_with(setting):
+            pass
+
+
+async def test_a_directory_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "archive.db").mkdir()
+    with pytest.raises(ArchiveUnusable, match="is a directory"):
+        async with archive_with(sqlite_url(tmp_path)):
+            pass
+
+
+async def test_another_file_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "archive.db").write_bytes(b"a letter to somebody, which is no database" * 100)
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        async with archive_with(sqlite_url(tmp_path)):
+            pass
+
+
+async def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "archive.db") as other:
+        other.execute("CREATE TABLE ledger (amount INTEGER)")
+    other.close()
+    with pytest.raises(ArchiveUnusable, match="tables of something else"):
+        async with archive_with(sqlite_url(tmp_path)):
+            pass
+
+
+async def test_a_server_that_is_away_is_out_of_reach(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="the archive cannot be reached"):
+        async with archive_with(f"postgresql+asyncpg://postgres@/x?host={tmp_path}"):
+            pass
