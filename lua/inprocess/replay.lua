@@ -3,6 +3,7 @@
 --   keep(rows, records): add to what is there, by field and by id
 --   reads(input, flat, due, records) -> fields of rows that a batch reads
 --   decide_again(input, flat, due, fresh) -> events, rows written
+--   judge(input, flat, due) -> outcomes
 --   follow(input, flat, due, fresh, events, rows) -> nothing, or what is not as it was recorded
 --   kept() -> rows and records
 -- `fresh` are ids that an operation of the batch makes anew: what was known of them had been purged.
@@ -53,6 +54,11 @@ return {
     return plan_rows(flat, plan_holds(flat, due))
   end,
   decide_again = decide_again,
+  judge = function(input, flat, due)
+    begin(input)
+    rows, raws = kept_rows, kept_records
+    return decide(flat, due)
+  end,
   follow = function(input, flat, due, fresh, recorded_events, recorded_rows)
     local made, written = decide_again(input, flat, due, fresh)
     local what, found, recorded = difference('entries', made, recorded_events)

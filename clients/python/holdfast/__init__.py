@@ -102,6 +102,7 @@ from holdfast.model import (
 )
 from holdfast.pacing import Attempt, Pacing, PacingPolicy, Plan
 from holdfast.past import (
+    AnsweredError,
     Decision,
     PastStock,
     Refusal,
@@ -118,6 +119,7 @@ from holdfast.sync.watch import Watch
 
 __all__ = [
     "Advice",
+    "AnsweredError",
     "AsyncClient",
     "AsyncHold",
     "AsyncStubs",

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc.status_pb2 import Status
 
 from holdfast.inventory import Item
 from holdfast.inventory_messages import item_of
@@ -23,6 +24,7 @@ from holdfast.responses import (
     refused_line_of,
     time_of,
 )
+from holdfast.status import error_of
 from holdfast.v1 import ledger_pb2 as pb
 from holdfast.v1 import types_pb2 as types
 
@@ -84,6 +86,13 @@ class Refusal(NamedTuple):
     message: str
 
 
+class AnsweredError(NamedTuple):
+    """An error that was answered: its reason, such as RESERVATION_EXPIRED."""
+
+    reason: str
+    message: str
+
+
 class Decision(NamedTuple):
     """One decision as it was, and whether it comes out so again.
 
@@ -99,6 +108,7 @@ class Decision(NamedTuple):
     reproduced: bool
     items: tuple[Item, ...]
     query_id: str
+    error: AnsweredError | None
 
 
 def replay_stock_request(
@@ -166,7 +176,13 @@ def decision_of(message: pb.Decision) -> Decision:
         message.reproduced,
         tuple(map(item_of, message.items)),
         message.query_id,
+        _answered_error_of(message.error) if message.HasField("error") else None,
     )
+
+
+def _answered_error_of(message: Status) -> AnsweredError:
+    error = error_of(message)
+    return AnsweredError(error.reason, str(error))
 
 
 def _refusal_of(message: types.Refusal) -> Refusal:

@@ -37,6 +37,15 @@ def _paragraph(decision: Decision, policy: Mapping[str, str]) -> Iterator[str]:
         yield _line("saw", _level(level))
     for sku, words in policy.items():
         yield _line("policy", f"{sku}: {words}")
+    yield from _answered(decision)
+    if entry:
+        yield from _made(entry, decision)
+    yield _line("again", "comes out the same" if decision.reproduced else "DOES NOT COME OUT SO")
+
+
+def _answered(decision: Decision) -> Iterator[str]:
+    if decision.error:
+        yield _line("answered", f"{decision.error.reason}: {decision.error.message}")
     if decision.refusal:
         yield _line("refused", f"{decision.refusal.reason}: {decision.refusal.message}")
         for line in decision.refusal.lines:
@@ -44,13 +53,14 @@ def _paragraph(decision: Decision, policy: Mapping[str, str]) -> Iterator[str]:
             if line.next_expiry_at:
                 words += f"; a hold on it was to end at {clock(line.next_expiry_at)}"
             yield _line("", words)
-    if entry:
-        yield _line("decided", _decided(entry))
-        for words in _rules(entry, {level.sku: level for level in decision.seen}):
-            yield _line("because", words)
-        if entry.movements:
-            yield _line("moved", ", ".join(map(moves_words, entry.movements)))
-    yield _line("again", "comes out the same" if decision.reproduced else "DOES NOT COME OUT SO")
+
+
+def _made(entry: LedgerEntry, decision: Decision) -> Iterator[str]:
+    yield _line("decided", _decided(entry))
+    for words in _rules(entry, {level.sku: level for level in decision.seen}):
+        yield _line("because", words)
+    if entry.movements:
+        yield _line("moved", ", ".join(map(moves_words, entry.movements)))
 
 
 def _who(entry: LedgerEntry) -> str:
@@ -59,7 +69,9 @@ def _who(entry: LedgerEntry) -> str:
 
 
 def _unrecorded(decision: Decision) -> str:
-    return f"query {decision.query_id}" if decision.query_id else "refusal"
+    if decision.query_id:
+        return f"asked for levels ({decision.query_id})"
+    return "refused" if decision.refusal else "answered an error"
 
 
 def _line(name: str, words: str) -> str:

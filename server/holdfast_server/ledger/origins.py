@@ -64,7 +64,7 @@ def request_at(record: bytes) -> int:
     return HOLD.size + record[_LINES_AT] * _LINE_SIZE + record[_NOTE_AT]
 
 
-def asked(batch: StoredBatch, through: int | None = None) -> Asked:
+def asked_of(batch: StoredBatch, through: int | None = None) -> Asked:
     """Return the operations of a batch, or of its entries up to a sequence.
 
     A hold that came due during an operation, and not in the sweep before, is ended by a read of it.

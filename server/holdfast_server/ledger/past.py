@@ -16,7 +16,7 @@ from holdfast_server.kernel.records import PLACE, US_BYTE, decode_entries
 from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.faults import ArchivePurged
 from holdfast_server.ledger.leaf import StoredBatch, read_leaf
-from holdfast_server.ledger.origins import BUDGETED, asked, events_of
+from holdfast_server.ledger.origins import BUDGETED, asked_of, events_of
 from holdfast_server.ledger.reading import BatchRecord
 from holdfast_server.ledger.redeciding import Redecided, Redecider
 from holdfast_server.model import Kind
@@ -65,14 +65,21 @@ class Past:
 
     async def items(self, skus: Iterable[str], sequence: int) -> Rows:
         """Return the rows of items after an entry, without those that were not there yet."""
+        return await self.rows([sku.encode() for sku in skus], sequence)
+
+    async def rows(self, fields: Iterable[bytes], sequence: int) -> Rows:
+        """Return rows of items and of stock at places after an entry."""
         batch = await self.batch(sequence)
         if sequence == batch.last:
-            return await self._items(skus, sequence)
-        wanted = {sku.encode() for sku in skus}
+            return await self._rows_at(fields, sequence)
         made = (await self.redecided(batch, sequence)).rows
-        rows = {field: row for field, row in made.items() if field in wanted}
-        left = [field.decode() for field in wanted - rows.keys()]
-        return rows | await self._items(left, batch.first - 1)
+        found = {field: made[field] for field in fields if field in made}
+        return found | await self._rows_before(batch, set(fields) - found.keys())
+
+    async def record(self, id_: str, sequence: int) -> bytes | None:
+        """Return the record of a reservation after an entry."""
+        leaf = await self.archive.leaf_before(id_, sequence + 1)
+        return None if leaf is None else read_leaf(leaf).record
 
     async def redecided(self, batch: StoredBatch, through: int | None = None) -> Redecided:
         """Decide a batch again, or its entries up to a sequence, from the state before it.
@@ -90,18 +97,18 @@ class Past:
     async def _state_before(self, batch: StoredBatch) -> tuple[Rows, Rows]:
         if batch.first not in self._before:
             records = await self._records_before(batch)
-            fields = Redecider().reads(batch, records)
+            fields = Redecider().reads(asked_of(batch), records)
             self._before[batch.first] = await self._rows_before(batch, fields), records
         return self._before[batch.first]
 
     async def _records_before(self, batch: StoredBatch) -> Rows:
-        fresh = set(asked(batch).fresh)
+        fresh = set(asked_of(batch).fresh)
         ids = {event.id for event in events_of(batch) if event.kind < Kind.PUT_ITEM} - fresh
         records = {}
         for id_ in ids:
-            leaf = await self.archive.leaf_before(id_.decode(), batch.first)
-            if leaf is not None:
-                records[id_] = read_leaf(leaf).record
+            record = await self.record(id_.decode(), batch.first - 1)
+            if record is not None:
+                records[id_] = record
         return records
 
     async def _rows_before(self, batch: StoredBatch, fields: Iterable[bytes]) -> Rows:
@@ -110,27 +117,34 @@ class Past:
         Of a place that it changed, and of what a principal held, the counters before are those
         after less what the batch moved.
         """
-        names = set(fields)
-        skus = [field.decode() for field in names if US_BYTE not in field]
-        rows = await self._items(skus, batch.first - 1)
         written = dict(zip(batch.rows[::2], batch.rows[1::2], strict=True))
         places, held = _moved(batch)
-        for field in names - rows.keys():
+        rows, others = {}, []
+        for field in fields:
             sku, separator, _location = field.partition(US_BYTE)
-            if separator and field in written:
-                if sku:
-                    counters = PLACE.unpack(written[field])[:3]
-                    before = [a - b for a, b in zip(counters, places[field], strict=True)]
-                    rows[field] = PLACE.pack(*before, 0)
-                else:
-                    units = int.from_bytes(written[field], "little", signed=True) - held[field]
-                    rows[field] = units.to_bytes(4, "little", signed=True)
-            elif sku and separator:
-                rows |= await self._place(field, batch.first - 1)
+            if not separator or field not in written:
+                others.append(field)
+            elif sku:
+                counters = zip(PLACE.unpack(written[field])[:3], places[field], strict=True)
+                rows[field] = PLACE.pack(*(after - moved for after, moved in counters), 0)
+            else:
+                units = int.from_bytes(written[field], "little", signed=True) - held[field]
+                rows[field] = units.to_bytes(4, "little", signed=True)
+        return rows | await self._rows_at(others, batch.first - 1)
+
+    async def _rows_at(self, fields: Iterable[bytes], sequence: int) -> Rows:
+        """Return the rows of items and places after a batch that ends with an entry."""
+        names = list(fields)
+        rows = await self._items(
+            [field.decode() for field in names if US_BYTE not in field], sequence
+        )
+        for field in names:
+            sku, separator, _location = field.partition(US_BYTE)
+            if sku and separator:
+                rows |= await self._place(field, sequence)
         return rows
 
     async def _items(self, skus: Iterable[str], sequence: int) -> Rows:
-        """Return the rows of items after a batch that ends with an entry."""
         newest = await self.archive.newest_touches(skus, through=sequence)
         return {
             sku.encode(): (await self._rows(last))[sku.encode()] for sku, last in newest.items()

@@ -29,6 +29,21 @@ class BatchRecord(NamedTuple):
     leaves: Sequence[bytes]
 
 
+class QueryRecord(NamedTuple):
+    """What was answered without an entry: the leaf is read by ledger/audit.py."""
+
+    time_ms: int
+    kind: int
+    id: str
+    principal: str
+    session: str
+    sequence: int
+    leaf: bytes
+
+
+_QUERY = select(*(schema.queries.c[name] for name in QueryRecord._fields))
+
+
 class Reading:
     """Reads of an archive.  Each sees one state; raises StoreUnavailable."""
 
@@ -154,6 +169,26 @@ class Reading:
             .limit(1)
         )
         return bytes(found[0][0]) if found else None
+
+    # ---- Queries ----
+
+    async def queries_of(self, key: str) -> list[QueryRecord]:
+        """Return what is kept of a query, or of the refusals of a reservation, in order."""
+        table = schema.queries
+        return await self._queries(_QUERY.where(table.c.id == key).order_by(table.c.number))
+
+    async def queries_in(
+        self, principal: str, session: str, *, before_ms: int, limit: int
+    ) -> list[QueryRecord]:
+        """Return the newest records of a session up to a time, in order."""
+        table = schema.queries
+        wanted = (table.c.session == session, table.c.principal == principal)
+        newest = _QUERY.where(*wanted, table.c.time_ms <= before_ms)
+        found = await self._queries(newest.order_by(table.c.number.desc()).limit(limit))
+        return found[::-1]
+
+    async def _queries(self, query: Select[Any]) -> list[QueryRecord]:
+        return [QueryRecord(*row) for row in await self._all(query)]
 
     # ---- The state ----
 

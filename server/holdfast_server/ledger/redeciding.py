@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from holdfast_server.kernel.lua import LuaError, LuaHost, plain
+from holdfast_server.kernel.wire import decode_outcome, encode_batch
 from holdfast_server.ledger.leaf import EVENT_SIZE, StoredBatch
-from holdfast_server.ledger.origins import Asked, asked
+from holdfast_server.ledger.origins import Asked, asked_of
+from holdfast_server.model import Operation, Outcome
 
 
 class Redecided(NamedTuple):
@@ -28,6 +30,12 @@ class Difference(NamedTuple):
     message: str
 
 
+def question_of(operation: Operation) -> Asked:
+    """Return one operation as it is asked again."""
+    flat = encode_batch([operation])
+    return Asked([part.encode() if isinstance(part, str) else part for part in flat], [], [], 0)
+
+
 class Redecider:
     """The kernel over batches of the past, in order; it keeps the state that they make.
 
@@ -41,16 +49,18 @@ class Redecider:
         """Add rows, and records of reservations, to the state."""
         self._lua.call("keep", dict(rows), dict(records))
 
-    def reads(self, batch: StoredBatch, records: Mapping[bytes, bytes]) -> list[bytes]:
-        """Return the fields of the rows that a batch reads, given the records it reads."""
-        now, flat, due, _fresh = _arguments(batch, asked(batch))
-        fields: list[bytes] = plain(self._lua.call("reads", now, flat, due, dict(records)))
+    def reads(self, question: Asked, records: Mapping[bytes, bytes]) -> list[bytes]:
+        """Return the fields of the rows that operations read, given the records they read."""
+        now = _now(0, 0, question.budget)
+        fields: list[bytes] = plain(
+            self._lua.call("reads", now, question.flat, question.due, dict(records))
+        )
         return fields
 
     def follow(self, batch: StoredBatch) -> Difference | None:
         """Decide the next batch again; return where it differs from what was recorded."""
         try:
-            question = asked(batch)
+            question = asked_of(batch)
             what, _found, at = self._lua.call(
                 "follow", *_arguments(batch, question), batch.events, batch.rows
             )
@@ -68,12 +78,18 @@ class Redecider:
 
         Raises LuaError or ValueError for what cannot be decided.
         """
-        events, rows = self._lua.call("decide_again", *_arguments(batch, asked(batch, through)))
+        events, rows = self._lua.call("decide_again", *_arguments(batch, asked_of(batch, through)))
         return Redecided(plain(events), _by_field(plain(rows)))
+
+    def judge(self, operation: Operation, *, time_ms: int, sequence: int, budget: int) -> Outcome:
+        """Answer an operation once more, whatever it was; `budget` 0 is none.  Raises LuaError."""
+        now = _now(time_ms, sequence, budget)
+        (out,) = plain(self._lua.call("judge", now, question_of(operation).flat, []))
+        return decode_outcome(operation, out, time_ms)
 
     def expire(self, ids: Sequence[bytes], *, time_ms: int, sequence: int) -> dict[bytes, bytes]:
         """End holds at a time, and return the rows that this leaves.  Raises LuaError."""
-        now = {b"now": time_ms, b"sequence": sequence, b"budget": 0, b"more_due": False}
+        now = _now(time_ms, sequence, 0)
         _events, rows = self._lua.call("decide_again", now, [], list(ids), [])
         return _by_field(plain(rows))
 
@@ -87,11 +103,10 @@ def _by_field(written: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(written[::2], written[1::2], strict=True))
 
 
+def _now(time_ms: int, sequence: int, budget: int) -> dict[bytes, Any]:
+    return {b"now": time_ms, b"sequence": sequence, b"budget": budget, b"more_due": False}
+
+
 def _arguments(batch: StoredBatch, question: Asked) -> tuple[Any, ...]:
-    now = {
-        b"now": batch.time_ms,
-        b"sequence": batch.first - 1,
-        b"budget": question.budget,
-        b"more_due": False,
-    }
+    now = _now(batch.time_ms, batch.first - 1, question.budget)
     return now, question.flat, question.due, question.fresh

@@ -19,13 +19,12 @@ from holdfast_server.errors import (
 from holdfast_server.ledger import moments
 from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.archiver import Progress
-from holdfast_server.ledger.decisions import Decision, decisions_of
 from holdfast_server.ledger.explaining import TermExplanation, explain
 from holdfast_server.ledger.history import History
 from holdfast_server.model import SKUS_MAX, Head
-from holdfast_server.rpc import items, messages
+from holdfast_server.rpc import messages
 from holdfast_server.rpc.arguments import Arguments
-from holdfast_server.rpc.entries import entry_message
+from holdfast_server.rpc.decisions import Decisions
 
 ARCHIVED_S_MAX = 10.0  # how long a call waits for the archive
 TIME_MS_MAX = 253_402_300_800_000  # the year 10000, where timestamps end
@@ -107,10 +106,12 @@ class Replays:
         check.identifier(kind, subject)
         check.done()
         await self._archived(0)
-        found = await decisions_of(self._kept.archive, subject)
+        decisions = Decisions(self._kept.archive, self._cell)
+        of = decisions.of_query if kind == "query_id" else decisions.of_reservation
+        found = await of(subject)
         if not found:
             raise UnknownReservation(f"no such reservation or query: {subject}")
-        return pb.ReplayDecisionResponse(decisions=[self._decision(each) for each in found])
+        return pb.ReplayDecisionResponse(decisions=found)
 
     async def _archived(self, sequence: int) -> Head:
         """Return the end of the ledger once it is archived, or the sequence that matters is.
@@ -125,19 +126,6 @@ class Replays:
         if not await self._kept.progress.wait(sequence or head.sequence, ARCHIVED_S_MAX):
             raise StoreUnavailable("the archive is behind the ledger", retry_after_ms=1_000)
         return head
-
-    def _decision(self, value: Decision) -> pb.Decision:
-        entry = value.entry
-        message = pb.Decision(
-            entry=entry_message(entry, self._cell),
-            seen=[messages.level(item.level, entry.time_ms) for item in value.seen],
-            items=[items.item_message(item) for item in value.seen],
-            time=messages.timestamp(entry.time_ms),
-            reproduced=value.is_reproduced,
-        )
-        if any(entry.context):
-            message.context.CopyFrom(messages.context(entry.context))
-        return message
 
 
 def _time_ms(check: Arguments, time: Timestamp) -> int:
