@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from holdfast_server.kernel.lua import LuaError
 from holdfast_server.kernel.records import US_BYTE, decode_item
 from holdfast_server.ledger.leaf import EVENT_SIZE
 from holdfast_server.ledger.past import Past
@@ -51,8 +52,8 @@ async def decisions_of(past: Past, reservation_id: str) -> list[Decision]:
 
 async def judged(
     past: Past, operation: Claim, moment: Moment, budget_left: int | None = None
-) -> Outcome:
-    """Answer an operation that made no entry once more, from the ledger alone.
+) -> Outcome | None:
+    """Answer an operation that made no entry once more, from the ledger alone; None: it cannot be.
 
     The ledger does not say what hold budget was in force: where that refused, `budget_left` is what
     it left of it.  When units were to come free next is not worked out.
@@ -69,9 +70,12 @@ async def judged(
         held = (budget - budget_left).to_bytes(4, "little", signed=True)
         rows[US_BYTE + operation.caller.principal.encode()] = held
     redecider.keep(rows, records)
-    return redecider.judge(
-        operation, time_ms=moment.time_ms, sequence=moment.sequence, budget=budget
-    )
+    try:
+        return redecider.judge(
+            operation, time_ms=moment.time_ms, sequence=moment.sequence, budget=budget
+        )
+    except LuaError:
+        return None
 
 
 async def items_at(past: Past, skus: Iterable[str], sequence: int) -> list[Item]:

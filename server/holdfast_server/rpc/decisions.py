@@ -13,7 +13,6 @@ from holdfast.v1 import ledger_pb2 as pb
 from holdfast.v1 import stock_pb2 as stock
 from holdfast.v1 import types_pb2 as types
 from holdfast_server.errors import error_of
-from holdfast_server.kernel.lua import LuaError
 from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.audit import (
     AuditKind,
@@ -139,9 +138,8 @@ class Decisions:
         asked.reservation_id = record.subject
         operation = _OPERATIONS[record.call](asked, Caller(record.principal))
         moment = Moment(record.sequence, record.time_ms)
-        try:
-            outcome = await judged(self._past, operation, moment, _budget_left(record, answer))
-        except LuaError:
+        outcome = await judged(self._past, operation, moment, _budget_left(record, answer))
+        if outcome is None:
             return False
         if record.kind == AuditKind.ERROR:
             return outcome.code >= Code.INVALID and _reason(answer) == error_of(outcome).reason
