@@ -3,89 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from itertools import count
 from typing import Any
 
 import grpc
 import pytest
 import pytest_asyncio
-from google.rpc.status_pb2 import Status
-from sqlalchemy import insert
 
 from holdfast.v1 import inventory_pb2 as inventory
 from holdfast.v1 import ledger_pb2 as ledger
 from holdfast.v1 import stock_pb2 as stock
 from holdfast.v1 import types_pb2 as types
-from holdfast_server.ledger import schema
-from holdfast_server.ledger.audit import AuditKind, AuditRecord, leaves_of_record
-from tests.serving import Serving, failure, lines, seconds, serving, unique
+from holdfast_server.ledger.archive import Archive
+from holdfast_server.ledger.decisions import decisions_of, queries_of
+from holdfast_server.ledger.past import Past
+from tests.serving import Serving, failure, lines, outcome, seconds, serving, unique, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WHO = types.Context(agent_id="agent 7", session_id="s-1", rationale="cheapest")
-_numbers = count(1)
+BUDGET = 50
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def kept(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
     """A server with an archive and a hold budget."""
     data = str(tmp_path_factory.mktemp("data"))
-    settings: dict[str, Any] = {"durability": "memory", "archive": "sqlite", "hold_budget": 50}
+    settings: dict[str, Any] = {"durability": "memory", "archive": "sqlite", "hold_budget": BUDGET}
     async with serving(data=data, **settings) as server:
         yield server
 
 
-async def audit(
-    server: Serving, kind: AuditKind, asked: Any, answer: Any, **changes: Any
-) -> AuditRecord:
-    """Put a record into the trail, as if the server had made it of its answer."""
-    head = await server.head()
-    seen = [level.as_of.ToMilliseconds() for level in getattr(answer, "levels", ())]
-    record = AuditRecord(
-        kind=kind,
-        id=unique("a"),
-        part=0,
-        parts=1,
-        cell=0,
-        epoch=head.epoch,
-        sequence=getattr(answer, "sequence", head.sequence),
-        time_ms=seen[0] if seen else 0,
-        principal="anonymous",
-        session="s-1",
-        subject=getattr(asked, "reservation_id", ""),
-        call=type(asked).__name__.removesuffix("Request"),
-        levels=len(seen),
-        asked=asked.SerializeToString(),
-        answer=answer.SerializeToString(),
-    )._replace(**changes)
-    assert server.server.kept is not None
-    async with server.server.kept.archive._database.writing() as connection:
-        for leaf in leaves_of_record(record):
-            row = {
-                **{name: getattr(record, name) for name in ("time_ms", "kind", "principal")},
-                "number": next(_numbers),
-                "id": record.key,
-                "session": record.session,
-                "sequence": record.sequence,
-                "leaf": leaf,
-            }
-            await connection.execute(insert(schema.queries), row)
-    return record
+async def decided(server: Serving, count: int, **subject: str) -> list[ledger.Decision]:
+    """Return the decisions about a subject, once there are so many."""
+    found: list[ledger.Decision] = []
 
+    async def is_there() -> bool:
+        request = ledger.ReplayDecisionRequest(**subject)
+        answer = await outcome(server.ledger.ReplayDecision(request))
+        found[:] = getattr(answer, "decisions", [])
+        return len(found) >= count
 
-async def decided(server: Serving, **subject: str) -> list[ledger.Decision]:
-    answer = await server.ledger.ReplayDecision(ledger.ReplayDecisionRequest(**subject))
-    return list(answer.decisions)
+    await until(is_there)
+    assert len(found) == count
+    return found
 
 
 async def test_a_query_is_shown_with_what_it_answered_and_answered_again(kept: Serving) -> None:
     skus = [await kept.put(3, title="A thing"), await kept.put(4)]
     asked = stock.GetStockRequest(skus=[*skus, "no such"], context=WHO)
     answer = await kept.stock.GetStock(asked)
-    record = await audit(kept, AuditKind.QUERY, asked, answer)
     await kept.adjust(skus[0], 5)
-    (decision,) = await decided(kept, query_id=record.id)
-    assert (decision.query_id, decision.context) == (record.id, WHO)
+    (decision,) = await decided(kept, 1, query_id=answer.query_id)
+    assert (decision.query_id, decision.context) == (answer.query_id, WHO)
     assert list(decision.seen) == list(answer.levels)
     assert [item.title for item in decision.items] == ["A thing", ""]
     assert decision.reproduced
@@ -93,39 +62,25 @@ async def test_a_query_is_shown_with_what_it_answered_and_answered_again(kept: S
 
 
 async def test_a_large_query_is_put_together_from_its_parts(kept: Serving) -> None:
-    skus = [await kept.put(sku=f"{unique('sku-')}-{'x' * 100}") for _ in range(3)]
-    asked = stock.GetStockRequest(skus=skus)
-    answer = await kept.stock.GetStock(asked)
-    answer.missing_skus.extend(["m" * 128] * 700)
-    record = await audit(kept, AuditKind.QUERY, asked, answer)
-    assert len(leaves_of_record(record)) > 1
-    (decision,) = await decided(kept, query_id=record.id)
+    skus = [await kept.put() for _ in range(3)]
+    skus[1:1] = [f"no {number}" for number in range(200)]
+    answer = await kept.stock.GetStock(stock.GetStockRequest(skus=skus))
+    (decision,) = await decided(kept, 1, query_id=answer.query_id)
     assert list(decision.seen) == list(answer.levels)
-
-
-async def test_what_was_not_answered_so_is_found(kept: Serving) -> None:
-    sku = await kept.put(3)
-    asked = stock.GetStockRequest(skus=[sku])
-    answer = await kept.stock.GetStock(asked)
-    answer.levels[0].available += 1
-    record = await audit(kept, AuditKind.QUERY, asked, answer)
-    (decision,) = await decided(kept, query_id=record.id)
-    assert not decision.reproduced
+    assert decision.reproduced
 
 
 async def test_the_story_of_a_reservation_has_all_of_it_in_order(kept: Serving) -> None:
     sku, other, name = await kept.put(3), await kept.put(1), unique()
     for skus in ([sku, other], [other]):
-        query = stock.GetStockRequest(skus=skus, context=WHO)
-        await audit(kept, AuditKind.QUERY, query, await kept.stock.GetStock(query))
+        await kept.stock.GetStock(stock.GetStockRequest(skus=skus, context=WHO))
     asked = stock.ReserveRequest(reservation_id=name, lines=lines((sku, 4)), context=WHO)
     refused = await kept.stock.Reserve(asked)
     assert refused.HasField("refusal")
-    await audit(kept, AuditKind.REFUSAL, asked, refused)
     asked.lines[0].quantity, asked.ttl.seconds = 2, 60
     held = await kept.stock.Reserve(asked)
     await kept.commit(name)
-    saw, no, reserved, committed = await decided(kept, reservation_id=name)
+    saw, no, reserved, committed = await decided(kept, 4, reservation_id=name)
     assert [level.sku for level in saw.seen] == [sku, other]
     assert no.refusal == refused.refusal
     assert (no.context, list(no.seen)) == (WHO, list(refused.levels))
@@ -134,8 +89,8 @@ async def test_the_story_of_a_reservation_has_all_of_it_in_order(kept: Serving) 
     assert [each.reproduced for each in (saw, no, reserved, committed)] == [True] * 4
 
 
-async def refusal_of(server: Serving, reason: types.RefusalReason) -> tuple[Any, Any]:
-    """Return a request and the refusal of this reason that it answered."""
+async def refused_for(server: Serving, reason: types.RefusalReason) -> stock.ReserveRequest:
+    """Return a request that is refused for a reason."""
     sku = await server.put(100)
     request = stock.ReserveRequest(reservation_id=unique(), lines=lines((sku, 1)))
     if reason == types.REFUSAL_REASON_OUT_OF_STOCK:
@@ -144,12 +99,12 @@ async def refusal_of(server: Serving, reason: types.RefusalReason) -> tuple[Any,
     elif reason == types.REFUSAL_REASON_STOCK_CHANGED:
         request.if_sequence = 1
     elif reason == types.REFUSAL_REASON_HOLD_BUDGET:
-        request.lines[0].quantity = 51
-    elif reason == types.REFUSAL_REASON_CHANNEL_QUOTA:
+        request.lines[0].quantity = BUDGET + 1
+    else:
         none = [inventory.ChannelQuota(channel="web", quota=0)]
         await server.put(sku=sku, channels=none)
         request.context.channel = "web"
-    return request, await server.stock.Reserve(request)
+    return request
 
 
 @pytest.mark.parametrize(
@@ -162,33 +117,67 @@ async def refusal_of(server: Serving, reason: types.RefusalReason) -> tuple[Any,
     ],
 )
 async def test_a_refusal_is_refused_again(kept: Serving, reason: types.RefusalReason) -> None:
-    asked, answer = await refusal_of(kept, reason)
+    asked = await refused_for(kept, reason)
+    answer = await kept.stock.Reserve(asked)
     assert answer.refusal.reason == reason
-    await audit(kept, AuditKind.REFUSAL, asked, answer)
     await kept.put(1)
-    (decision,) = await decided(kept, reservation_id=asked.reservation_id)
+    (decision,) = await decided(kept, 1, reservation_id=asked.reservation_id)
+    assert decision.refusal == answer.refusal
     assert decision.reproduced
-    answer.refusal.lines[0].available += 1
-    asked.reservation_id = unique()
-    await audit(kept, AuditKind.REFUSAL, asked, answer)
-    (decision,) = await decided(kept, reservation_id=asked.reservation_id)
-    assert not decision.reproduced
 
 
-async def test_an_error_is_answered_again(kept: Serving) -> None:
-    sku = await kept.put(1)
-    name = (await kept.reserve(sku)).reservation.reservation_id
+async def test_errors_are_answered_again(kept: Serving) -> None:
+    sku = await kept.put(5)
+    name = (await kept.reserve(sku, 2)).reservation.reservation_id
+    calls = (
+        kept.commit(name, lines=lines((sku, 3))),
+        kept.stock.Extend(stock.ExtendRequest(reservation_id=name, ttl=seconds(80_000))),
+        kept.reserve(sku, 1, reservation_id=name),
+    )
+    told = [(await failure(call)).reason for call in calls]
     await kept.stock.Release(stock.ReleaseRequest(reservation_id=name))
-    asked = stock.CommitRequest(reservation_id=name)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await kept.stock.Commit(asked)
-    trailers: dict[str, Any] = dict(caught.value.trailing_metadata() or ())
-    status = Status.FromString(trailers["grpc-status-details-bin"])
-    await audit(kept, AuditKind.ERROR, asked, status, time_ms=1)
-    _reserved, _released, answered = await decided(kept, reservation_id=name)
-    assert (answered.error, answered.reproduced) == (status, True)
+    told.append((await failure(kept.commit(name))).reason)
+    found = await decided(kept, 6, reservation_id=name)
+    answered = [each.error for each in found if each.HasField("error")]
+    assert told == ["EXCEEDS_HOLD", "INVALID_ARGUMENT", *told[2:]]
+    assert len(answered) == len(told)
+    assert all(each.reproduced for each in found)
 
 
 async def test_a_query_that_never_was_is_unknown(kept: Serving) -> None:
-    unknown = await failure(decided(kept, query_id=unique()))
+    request = ledger.ReplayDecisionRequest(query_id=unique())
+    unknown = await failure(kept.ledger.ReplayDecision(request))
     assert (unknown.code, unknown.reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_RESERVATION")
+
+
+class Altered(Archive):
+    """An archive whose records of queries say one unit more than was answered."""
+
+    async def queries_of(self, name: str) -> list[Any]:
+        """Return the records of a query or of refusals, altered."""
+        return [_more(record) for record in await super().queries_of(name)]
+
+
+def _more(record: Any) -> Any:
+    *head, skus, rows = record.answered
+    (row,) = rows
+    changed = [bytes([row[0] + 1]) + row[1:]]
+    if head:
+        code, (line,) = head
+        line = [*line[:3], line[3] + 1, line[4]]
+        return record._replace(answered=(code, (line,), skus, changed))
+    return record._replace(answered=(skus, changed))
+
+
+async def test_what_was_not_answered_so_is_found(kept: Serving) -> None:
+    sku = await kept.put(3)
+    query_id = (await kept.stock.GetStock(stock.GetStockRequest(skus=[sku]))).query_id
+    asked = stock.ReserveRequest(reservation_id=unique(), lines=lines((sku, 4)))
+    await kept.stock.Reserve(asked)
+    await decided(kept, 2, reservation_id=asked.reservation_id)
+    assert kept.server.kept is not None
+    past = Past(Altered(kept.server.kept.archive._database))
+    _asked, refused = await decisions_of(past, asked.reservation_id)
+    (told,) = await queries_of(past, query_id)
+    assert not refused.is_reproduced
+    assert not told.is_reproduced

@@ -10,6 +10,7 @@ from sqlalchemy import Select, bindparam, func, select
 
 from holdfast_server.kernel.records import decode_reservation
 from holdfast_server.ledger import schema
+from holdfast_server.ledger.audit import AuditRecord, read_record
 from holdfast_server.ledger.database import Database
 from holdfast_server.ledger.faults import ArchivePurged
 from holdfast_server.ledger.leaf import entry_of
@@ -27,21 +28,6 @@ class BatchRecord(NamedTuple):
     last: int
     rows: Sequence[bytes]
     leaves: Sequence[bytes]
-
-
-class QueryRecord(NamedTuple):
-    """What was answered without an entry: the leaf is read by ledger/audit.py."""
-
-    time_ms: int
-    kind: int
-    id: str
-    principal: str
-    session: str
-    sequence: int
-    leaf: bytes
-
-
-_QUERY = select(*(schema.queries.c[name] for name in QueryRecord._fields))
 
 
 class Reading:
@@ -172,23 +158,29 @@ class Reading:
 
     # ---- Queries ----
 
-    async def queries_of(self, key: str) -> list[QueryRecord]:
-        """Return what is kept of a query, or of the refusals of a reservation, in order."""
+    async def queries_of(self, name: str) -> list[AuditRecord]:
+        """Return the records of a query, or of a reservation's refusals, in order."""
         table = schema.queries
-        return await self._queries(_QUERY.where(table.c.id == key).order_by(table.c.number))
+        return await self._records(table.c.id == name)
 
     async def queries_in(
         self, principal: str, session: str, *, before_ms: int, limit: int
-    ) -> list[QueryRecord]:
-        """Return the newest records of a session up to a time, in order."""
+    ) -> list[AuditRecord]:
+        """Return what a principal asked in a session up to a time: the newest, in order."""
         table = schema.queries
-        wanted = (table.c.session == session, table.c.principal == principal)
-        newest = _QUERY.where(*wanted, table.c.time_ms <= before_ms)
-        found = await self._queries(newest.order_by(table.c.number.desc()).limit(limit))
-        return found[::-1]
+        found = await self._all(
+            select(table.c.leaf)
+            .where(table.c.session == session, table.c.principal == principal)
+            .where(table.c.time_ms <= before_ms)
+            .order_by(table.c.number.desc())
+            .limit(limit)
+        )
+        return [read_record(leaf) for (leaf,) in reversed(found)]
 
-    async def _queries(self, query: Select[Any]) -> list[QueryRecord]:
-        return [QueryRecord(*row) for row in await self._all(query)]
+    async def _records(self, which: Any) -> list[AuditRecord]:
+        table = schema.queries
+        found = await self._all(select(table.c.leaf).where(which).order_by(table.c.number))
+        return [read_record(leaf) for (leaf,) in found]
 
     # ---- The state ----
 

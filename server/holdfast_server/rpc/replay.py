@@ -19,12 +19,14 @@ from holdfast_server.errors import (
 from holdfast_server.ledger import moments
 from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.archiver import Progress
+from holdfast_server.ledger.decisions import decisions_of, queries_of
 from holdfast_server.ledger.explaining import TermExplanation, explain
 from holdfast_server.ledger.history import History
+from holdfast_server.ledger.past import Past
 from holdfast_server.model import SKUS_MAX, Head
 from holdfast_server.rpc import messages
 from holdfast_server.rpc.arguments import Arguments
-from holdfast_server.rpc.decisions import Decisions
+from holdfast_server.rpc.decisions import decision_message
 
 ARCHIVED_S_MAX = 10.0  # how long a call waits for the archive
 TIME_MS_MAX = 253_402_300_800_000  # the year 10000, where timestamps end
@@ -106,12 +108,13 @@ class Replays:
         check.identifier(kind, subject)
         check.done()
         await self._archived(0)
-        decisions = Decisions(self._kept.archive, self._cell)
-        of = decisions.of_query if kind == "query_id" else decisions.of_reservation
-        found = await of(subject)
+        look = queries_of if kind == "query_id" else decisions_of
+        found = await look(Past(self._kept.archive), subject)
         if not found:
             raise UnknownReservation(f"no such reservation or query: {subject}")
-        return pb.ReplayDecisionResponse(decisions=found)
+        return pb.ReplayDecisionResponse(
+            decisions=[decision_message(each, self._cell) for each in found]
+        )
 
     async def _archived(self, sequence: int) -> Head:
         """Return the end of the ledger once it is archived, or the sequence that matters is.

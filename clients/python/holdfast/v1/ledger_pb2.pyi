@@ -717,7 +717,9 @@ class ReplayDecisionRequest(_message.Message):
     RESERVATION_ID_FIELD_NUMBER: _builtins.int
     QUERY_ID_FIELD_NUMBER: _builtins.int
     reservation_id: _builtins.str
-    """Every decision about a reservation, and before them what the same principal and session had asked of its SKUs."""
+    """Every decision about a reservation, and before them what the same principal and session had asked of its SKUs.
+    Entries are there at once; what made none (queries, refusals, errors) a second later.
+    """
     query_id: _builtins.str
     """One GetStock, by GetStockResponse.query_id."""
     def __init__(
