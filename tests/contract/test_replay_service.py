@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -181,6 +182,19 @@ async def test_without_an_archive_nothing_is_replayed(server: Serving) -> None:
     )
     for call in calls:
         assert (await failure(call)).code is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_an_empty_ledger_has_no_past(tmp_path: Path) -> None:
+    async with serving(data=str(tmp_path), durability="memory", archive="sqlite") as server:
+        calls = (
+            server.ledger.ExplainStock(ledger.ExplainStockRequest(sku="a")),
+            server.ledger.ReplayStock(ledger.ReplayStockRequest(skus=["a"], sequence=1)),
+            server.ledger.ReplayStock(ledger.ReplayStockRequest(skus=["a"], time=Timestamp())),
+            decided(server, "a"),
+        )
+        reasons = [(await failure(call)).reason for call in calls]
+    lost = "RESUME_TOKEN_EXPIRED"
+    assert reasons == ["UNKNOWN_SKU", lost, lost, "UNKNOWN_RESERVATION"]
 
 
 async def test_the_ledger_of_a_live_server_is_decided_again_to_its_very_state(

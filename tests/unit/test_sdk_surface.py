@@ -122,6 +122,7 @@ def test_options_are_what_the_request_is_built_of(options: Any, builder: Any) ->
         (past.PastStock, ledger_pb2.ReplayStockResponse),
         (past.Refusal, types_pb2.Refusal),
         (past.Decision, ledger_pb2.Decision),
+        (ledger.Proof, ledger_pb2.GetProofResponse),
     ],
 )
 def test_a_value_has_the_fields_of_its_message(value: Any, message: Any) -> None:

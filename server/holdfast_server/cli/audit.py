@@ -1,4 +1,4 @@
-"""`audit`: what was decided and why, what a level was, and whether it is all decided so again."""
+"""`audit`: what was decided and why, and that the record of it was not touched."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ import click
 from holdfast_server.cli.exporting import export_command
 from holdfast_server.cli.past import explain_command, show_command, stock_command
 from holdfast_server.cli.rechecking import check_command
+from holdfast_server.cli.verifying import rotate_key_command, verify_command
 
 
 @click.group()
 def audit_command() -> None:
-    """Look back: what was decided, and why."""
+    """Show what was decided, and that the record was not touched."""
 
 
-for command in (show_command, stock_command, explain_command, export_command, check_command):
+for command in (
+    show_command,
+    stock_command,
+    explain_command,
+    export_command,
+    check_command,
+    verify_command,
+    rotate_key_command,
+):
     audit_command.add_command(command)

@@ -62,7 +62,7 @@ async def explain(archive: Archive, sku: str, sequence: int) -> Explanation:
     Raises UnknownSku, ResumeTokenExpired.
     """
     past = Past(archive)
-    rows = await past.items([sku], sequence)
+    rows = await past.items([sku], sequence) if sequence else {}
     if not rows:
         raise UnknownSku(f"no such SKU: {sku}", metadata={"skus": sku})
     level = decode_level(sku, rows[sku.encode()])

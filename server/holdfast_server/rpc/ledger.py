@@ -12,10 +12,11 @@ from holdfast_server.ledger.history import History
 from holdfast_server.model import Caller, Head, LedgerEntry
 from holdfast_server.rpc import tokens
 from holdfast_server.rpc.arguments import Arguments
-from holdfast_server.rpc.call import AUDITORS, Calls, later, streaming, unary
+from holdfast_server.rpc.call import AUDITORS, Calls, streaming, unary
 from holdfast_server.rpc.entries import entry_message
 from holdfast_server.rpc.inventory import PAGE_SIZE_MAX, page_size
-from holdfast_server.rpc.replay import Kept, Replays
+from holdfast_server.rpc.proof import Proofs
+from holdfast_server.rpc.replay import Replays
 from holdfast_server.watch.tail import Tail
 
 ENTRIES_MAX = 256
@@ -54,11 +55,12 @@ def _check_follows(entries: Sequence[LedgerEntry], start: int, began: Head) -> N
 
 
 class LedgerSources(NamedTuple):
-    """Where the ledger is read: wherever it is, as it grows, and where it is kept for good."""
+    """What is known of the ledger: all of it, its growth, its proofs, and what it makes again."""
 
     history: History
     tail: Tail
-    kept: Kept | None = None
+    proofs: Proofs
+    replays: Replays | None
 
 
 class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
@@ -66,8 +68,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
     def __init__(self, calls: Calls, sources: LedgerSources, cell: int) -> None:
         self.calls = calls
-        self._history, self._tail, kept = sources
-        self._replays = Replays(self._history, kept, cell) if kept else None
+        self._history, self._tail, self._proofs, self._replays = sources
         self._cell = cell
 
     def _head_message(self, head: Head) -> pb.CellHead:
@@ -80,7 +81,9 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
     @unary(AUDITORS)
     async def GetHead(self, request: pb.GetHeadRequest, caller: Caller) -> pb.GetHeadResponse:
-        return pb.GetHeadResponse(cells=[self._head_message(await self._history.head())])
+        head = self._head_message(await self._history.head())
+        await self._proofs.put_root(head)
+        return pb.GetHeadResponse(cells=[head])
 
     @unary(AUDITORS)
     async def ListEntries(
@@ -193,4 +196,4 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
     @unary(AUDITORS)
     async def GetProof(self, request: pb.GetProofRequest, caller: Caller) -> pb.GetProofResponse:
-        return later("GetProof")  # type: ignore[no-any-return]  # it raises
+        return await self._proofs.prove(request)

@@ -124,8 +124,6 @@ class Replays:
         head = await self._history.head()
         if sequence > head.sequence:
             raise ResumeTokenExpired(f"the ledger ends at sequence {head.sequence}")
-        if not head.sequence:
-            raise ResumeTokenExpired("the ledger is empty")
         if not await self._kept.progress.wait(sequence or head.sequence, ARCHIVED_S_MAX):
             raise StoreUnavailable("the archive is behind the ledger", retry_after_ms=1_000)
         return head
