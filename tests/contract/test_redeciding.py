@@ -10,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from holdfast_server.kernel.records import decode_entries, decode_level
-from holdfast_server.ledger.leaf import EVENT_SIZE, StoredBatch
+from holdfast_server.ledger.leaf import EVENT_SIZE, StoredBatch, read_batch
 from holdfast_server.ledger.redeciding import Difference, Redecider
 from holdfast_server.ledger.state import Fold, state_digest
 from holdfast_server.model import Kind, LedgerEntry
 from tests.contract.histories import SKUS, History, histories, long_history
+from tests.hosts import START_MS, ScriptHost, execute
 from tests.recorded import Recorded, recorded
 
 bounded = settings(
@@ -55,6 +56,26 @@ def test_both_ways_through_a_long_history_end_in_the_state_of_its_cell(seed: int
     live = state_digest(cell.tables.items, cell.tables.holds)
     assert state_digest(*redecider.state()) == live
     assert state_digest(fold.rows, fold.holds) == live
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_ledger_of_a_store_is_decided_again_in_this_process(
+    script_host: ScriptHost, seed: int
+) -> None:
+    history = long_history(seed, batches=20, ids=40)
+    script_host.hold_budget, script_host.retention_ms = 100, history.retention_ms
+    now_ms = START_MS
+    for batch in history.batches:
+        now_ms += batch.step_ms
+        execute(script_host, batch.operations, now_ms=now_ms)
+    redecider, fold = Redecider(), Fold()
+    for _id, fields in script_host.client.xrange(script_host.keys.ledger):
+        stored = read_batch(fields[b"e"])
+        assert redecider.follow(stored) is None
+        fold.take(stored)
+    state = script_host.state()
+    live = state_digest(state.items, state.holds)
+    assert state_digest(*redecider.state()) == state_digest(fold.rows, fold.holds) == live
 
 
 @bounded
