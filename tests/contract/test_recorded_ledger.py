@@ -21,11 +21,11 @@ from holdfast_server.ledger.origins import events_of
 from holdfast_server.ledger.redeciding import Redecider
 from holdfast_server.ledger.state import Fold, state_digest
 from holdfast_server.model import Kind
-from tests.contract.histories import STEPS_MS, Batch, History, opening, operation
+from tests.contract.histories import Batch, History, opening, operation
 from tests.recorded import recorded
 
 FOLDER = Path(__file__).with_name("recorded_ledgers")
-BATCHES = 400
+BATCHES = 1_500
 KINDS = [kind for kind in Kind if kind <= Kind.SET_STOCK]
 
 
@@ -35,9 +35,9 @@ def record(file: Path) -> None:
     batches = [Batch(0, opening(units=60))]
     for _ in range(BATCHES):
         numbers = [dice.getrandbits(24) for _ in range(dice.randint(1, 9))]
-        asked = tuple(operation(number, ids=24, units=60) for number in numbers)
-        batches.append(Batch(dice.choice(STEPS_MS[:-2]), asked))
-    cell = recorded(History(60, 1_000, batches))
+        asked = tuple(operation(number, ids=40, units=60) for number in numbers)
+        batches.append(Batch(dice.choice((0, 1, 20, 50)), asked))
+    cell = recorded(History(60, 300, batches))
     digest = state_digest(cell.tables.items, cell.tables.holds)
     packed = msgpack.packb({"digest": digest, "batches": cell.tables.bodies})
     file.write_bytes(zlib.compress(packed, 9))
