@@ -24,6 +24,8 @@ from holdfast_server.locks.redlock import LockMisconfigured, Redlock
 from holdfast_server.stores.redis.keeper import ARCHIVER, RedisKeeper
 from holdfast_server.stores.redis.reader import RedisReader
 
+LOCK_TTL_S = 3.0  # how long nobody archives after the leader was killed
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -129,6 +131,6 @@ async def _archive(config: ServerConfig) -> AsyncIterator[Archive]:
 def _lock(config: ServerConfig, url: str) -> Redlock:
     urls = [each.strip() for each in config.lock_urls.split(",")] if config.lock_urls else [url]
     try:
-        return Redlock(urls, f"{{c{config.cell}}}:lock:{ARCHIVER}")
+        return Redlock(urls, f"{{c{config.cell}}}:lock:{ARCHIVER}", ttl_s=LOCK_TTL_S)
     except (LockMisconfigured, ValueError) as fault:
         raise ConfigError(f"lock_urls: {fault}") from fault
