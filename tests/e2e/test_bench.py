@@ -97,7 +97,8 @@ def test_a_small_run_keeps_every_promise(
     assert result["sessions"]["finished"] == result["sessions"]["planned"] == 150
     assert {row["process"] for row in result["resources"]} == {"generator", "server", "store"}
     assert result["stock"]
-    assert {"env.json", "seconds.csv", "Reserve.hgrm"} <= set(os.listdir(out))
+    files = {"env.json", "seconds.csv", "Reserve.hgrm", "Reserve.service.hgrm"}
+    assert files <= set(os.listdir(out))
     assert "never_oversold" in done.stdout
 
 
