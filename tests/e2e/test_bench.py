@@ -99,6 +99,8 @@ def test_a_small_run_keeps_every_promise(
     assert result["stock"]
     files = {"env.json", "seconds.csv", "Reserve.hgrm", "Reserve.service.hgrm"}
     assert files <= set(os.listdir(out))
+    store = json.loads((out / "env.json").read_text(encoding="utf-8"))["server"]["store"]
+    assert (store["kind"], store["config"]["appendfsync"]) == ("valkey", "everysec")
     assert "never_oversold" in done.stdout
 
 
