@@ -158,6 +158,18 @@ def is_signed_by(log: Path, key: VerifierKey) -> bool:
     return read_note((log / "checkpoint").read_bytes())[1].signers([key]) == [key]
 
 
+async def test_a_log_is_whole_at_every_moment_while_it_is_sealed(tmp_path: Path) -> None:
+    archive, sizes = archive_of(1), set()
+    async with sealing(archive, config(tmp_path, seal_s=0.001)) as sealer:
+        await until(lambda: sealer.sealed("ledger") == 1)
+        while (size := len(archive.streams["ledger"])) < 1_500:
+            archive.streams["ledger"] += [leaf(index) for index in range(size, size + 30)]
+            report = await asyncio.to_thread(verify, tmp_path / "log")
+            assert report.problems == []
+            sizes.add(report.size)
+    assert len(sizes) > 5
+
+
 async def test_a_purge_takes_bundles_of_an_open_log(tmp_path: Path) -> None:
     archive = archive_of(600)
     async with sealing(archive, config(tmp_path)) as sealer:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -117,19 +118,24 @@ def _not_continued(
 def _check_others(files: LogFiles, size: int, problems: list[Problem]) -> list[str]:
     """Check tiles that were partial once, and return the files that no checkpoint covers."""
     strays, wrong = [], {problem.file for problem in problems}
-    for file in sorted((files.root / "tile").rglob("*")):
-        path = file.relative_to(files.root).as_posix()
+    for path in _paths(files.root):
         tile = read_path(path)
-        if file.is_dir() or file.name.startswith("."):
-            continue
         width = width_of(tile.level, tile.number, size) if tile else 0
         if tile is None or tile.width > width:
             strays.append(path)
         elif tile.width < width:
-            whole = path_of(tile.level, tile.number, width)
-            now = files.read(whole)
-            if whole in wrong or (now is None and tile.level == ENTRIES):
+            now = files.tile(tile.level, tile.number, size)
+            is_purged = now is None and tile.level == ENTRIES
+            if is_purged or path_of(tile.level, tile.number, width) in wrong:
                 continue
-            if not (now or b"").startswith(file.read_bytes()):
+            before = files.read(path)  # a server that runs may have just removed it
+            if before is not None and not (now or b"").startswith(before):
                 problems.append(Problem(path, 0, "is not the beginning of what the tile is now"))
-    return strays
+    return sorted(strays)
+
+
+def _paths(root: Path) -> Iterator[str]:
+    """Yield the paths of all tiles there are, also while a server adds and removes some."""
+    for folder, _folders, names in os.walk(root / "tile"):
+        for name in names:
+            yield (Path(folder) / name).relative_to(root).as_posix()
