@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 
 from holdfast_server.config import ServerConfig
-from holdfast_server.engine.archived import ArchivedStore
-from holdfast_server.engine.batcher import Batcher, BatchLimits, Store
+from holdfast_server.engine.archived import ArchivedBatcher
+from holdfast_server.engine.batcher import Batcher, BatchLimits
 from holdfast_server.engine.load import LoadBounds, LoadGauge, watch_load
 from holdfast_server.engine.sweeper import sweep_forever
 from holdfast_server.errors import StoreUnavailable
@@ -105,11 +105,26 @@ def _store_config(config: ServerConfig, url: str) -> RedisStoreConfig:
     )
 
 
-def _deciding(config: ServerConfig, store: RedisStore, kept: Kept | None) -> Store:
-    """Return what decides batches: the store, and the archive behind it if answers wait for it."""
+def _batcher(
+    config: ServerConfig, store: RedisStore, gauge: LoadGauge, kept: Kept | None
+) -> Batcher:
+    """Return the engine; its answers wait for the archive where that is asked for."""
+    limits = BatchLimits(
+        lanes=config.lanes,
+        operations_max=config.batch_operations_max,
+        lines_max=config.batch_lines_max,
+        queue_len_max=config.queue_len_max,
+    )
     if kept is None or config.durability != "archived":
-        return store
-    return ArchivedStore(store, kept.progress, config.store_timeout_ms / 1000)
+        return Batcher(store, limits, gauge)
+    return ArchivedBatcher(
+        store=store,
+        limits=limits,
+        gauge=gauge,
+        progress=kept.progress,
+        decided=lambda: store.known.sequence,
+        timeout_s=config.store_timeout_ms / 1000,
+    )
 
 
 def _hub_limits(config: ServerConfig) -> HubLimits:
@@ -152,18 +167,12 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         await store.open()
         reader = RedisReader(url, cell=config.cell, timeout_ms=config.store_timeout_ms)
         stack.push_async_callback(reader.aclose)
-        limits = BatchLimits(
-            lanes=config.lanes,
-            operations_max=config.batch_operations_max,
-            lines_max=config.batch_lines_max,
-            queue_len_max=config.queue_len_max,
-        )
         gauge = LoadGauge(LoadBounds(config.load_high_ms, config.load_overloaded_ms))
         source = RedisTail(url, reader, cell=config.cell, timeout_ms=config.store_timeout_ms)
         stack.push_async_callback(source.aclose)
         tail = Tail(source, stale_s=config.watch_stale_ms / 1000)
         kept = await stack.enter_async_context(keeping(config, url, reader, tail))
-        batcher = Batcher(_deciding(config, store, kept), limits, gauge)
+        batcher = _batcher(config, store, gauge, kept)
         calls = Calls(Identities(principals), gauge)
         levels = Levels(source.level, level_field)
         hub = Hub(source, tail, levels, answered=store, limits=_hub_limits(config))
