@@ -15,6 +15,7 @@ import structlog
 
 from holdfast_server.config import ServerConfig
 from holdfast_server.engine.archived import ArchivedBatcher
+from holdfast_server.engine.backlog import Backlog, watch_backlog
 from holdfast_server.engine.batcher import Batcher, BatchLimits
 from holdfast_server.engine.load import LoadBounds, LoadGauge, watch_load
 from holdfast_server.engine.sweeper import sweep_forever
@@ -115,16 +116,23 @@ def _batcher(
         lines_max=config.batch_lines_max,
         queue_len_max=config.queue_len_max,
     )
+    backlog = Backlog(config.archive_backlog_max, config.audit_overflow_mutations == "block")
     if kept is None or config.durability != "archived":
-        return Batcher(store, limits, gauge)
+        return Batcher(store, limits, gauge, backlog)
     return ArchivedBatcher(
         store=store,
         limits=limits,
         gauge=gauge,
+        backlog=backlog,
         progress=kept.progress,
         decided=lambda: store.known.sequence,
         timeout_s=config.store_timeout_ms / 1000,
     )
+
+
+def _watching_backlog(batcher: Batcher, store: RedisStore, kept: Kept) -> Coroutine[Any, Any, None]:
+    behind = kept.progress.behind
+    return watch_backlog(batcher.backlog, lambda: behind(store.known.sequence))
 
 
 def _hub_limits(config: ServerConfig) -> HubLimits:
@@ -188,7 +196,7 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
                 tail.run(),
                 hub.run(),
                 _watch_health(rpc, store, calls),
-                *(kept.works if kept else ()),
+                *((*kept.works, _watching_backlog(batcher, store, kept)) if kept else ()),
             )
         )
         stack.push_async_callback(rpc.drain, config.drain_timeout_ms / 1000)

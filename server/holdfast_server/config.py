@@ -57,6 +57,15 @@ class ServerConfig:
     ledger_keep: int = _setting(
         100_000, "archived ledger entries that the store keeps", low=0, high=100_000_000
     )
+    archive_backlog_max: int = _setting(
+        1_000_000, "ledger entries that may wait for the archive; beyond it an alarm", low=1
+    )
+    audit_overflow_mutations: str = _setting(
+        "block",
+        "beyond archive_backlog_max: block Reserve and changes of stock as OVERLOADED, or take"
+        " and count them",
+        choices=("block", "count"),
+    )
     lock_urls: str = _setting(
         "",
         "masters that elect who archives, an odd number of URLs parted by commas; none = the store",

@@ -82,6 +82,10 @@ class Progress:
             self._moved.set()
             self._moved = asyncio.Event()
 
+    def behind(self, sequence: int) -> int:
+        """Return how many entries up to a sequence are not archived, 0 while that is unknown."""
+        return max(0, sequence - self.sequence) if self.is_known else 0
+
     async def wait(self, sequence: int, timeout_s: float) -> bool:
         """Wait until a sequence is archived, at most for so long; tell whether it is."""
         self._wanted.set()
