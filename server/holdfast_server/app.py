@@ -15,13 +15,15 @@ import structlog
 
 from holdfast_server.config import ServerConfig
 from holdfast_server.engine.archived import ArchivedBatcher
+from holdfast_server.engine.audited import AuditedStore
 from holdfast_server.engine.backlog import Backlog, watch_backlog
-from holdfast_server.engine.batcher import Batcher, BatchLimits
+from holdfast_server.engine.batcher import Batcher, BatchLimits, Store
 from holdfast_server.engine.load import LoadBounds, LoadGauge, watch_load
 from holdfast_server.engine.sweeper import sweep_forever
 from holdfast_server.errors import StoreUnavailable
-from holdfast_server.keeping import Kept, keeping
+from holdfast_server.keeping import Kept, keeping, log_directory
 from holdfast_server.ledger.history import History
+from holdfast_server.ledger.log_reader import LogReader
 from holdfast_server.rpc.call import Calls
 from holdfast_server.rpc.identity import Identities, load_principals
 from holdfast_server.rpc.server import Backend, RpcServer
@@ -106,6 +108,18 @@ def _store_config(config: ServerConfig, url: str) -> RedisStoreConfig:
     )
 
 
+def _deciding(config: ServerConfig, store: RedisStore, kept: Kept | None) -> Store:
+    """Return what decides batches: the store, with all that is kept of what it answers."""
+    if kept is None:
+        return store
+    return AuditedStore(
+        store,
+        kept.trail,
+        blocks_mutations=config.audit_overflow_mutations == "block",
+        blocks_queries=config.audit_overflow_queries == "block",
+    )
+
+
 def _batcher(
     config: ServerConfig, store: RedisStore, gauge: LoadGauge, kept: Kept | None
 ) -> Batcher:
@@ -117,10 +131,11 @@ def _batcher(
         queue_len_max=config.queue_len_max,
     )
     backlog = Backlog(config.archive_backlog_max, config.audit_overflow_mutations == "block")
+    deciding = _deciding(config, store, kept)
     if kept is None or config.durability != "archived":
-        return Batcher(store, limits, gauge, backlog)
+        return Batcher(deciding, limits, gauge, backlog)
     return ArchivedBatcher(
-        store=store,
+        store=deciding,
         limits=limits,
         gauge=gauge,
         backlog=backlog,
@@ -179,13 +194,15 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         source = RedisTail(url, reader, cell=config.cell, timeout_ms=config.store_timeout_ms)
         stack.push_async_callback(source.aclose)
         tail = Tail(source, stale_s=config.watch_stale_ms / 1000)
-        kept = await stack.enter_async_context(keeping(config, url, reader, tail))
+        kept = await stack.enter_async_context(keeping(config, url, store, reader, tail))
         batcher = _batcher(config, store, gauge, kept)
         calls = Calls(Identities(principals), gauge)
         levels = Levels(source.level, level_field)
         hub = Hub(source, tail, levels, answered=store, limits=_hub_limits(config))
         history = History(reader, kept.archive if kept else None)
-        backend = Backend(batcher, reader, history, tail, hub)
+        trail = kept.trail if kept else None
+        log_reader = LogReader(log_directory(config))
+        backend = Backend(batcher, reader, history, tail, hub, log_reader, trail)
         rpc = RpcServer(config, calls, backend, share_port=share_port)
         target = await rpc.start()
         tasks = await stack.enter_async_context(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.archiver import PAUSE_S, Archiver, Pace, Progress, Tail
 from holdfast_server.ledger.database import archive_url
 from holdfast_server.ledger.faults import ArchiveUnusable
-from holdfast_server.locks.leadership import Leadership
+from holdfast_server.ledger.query_archiver import QueryArchiver
+from holdfast_server.ledger.sealer import LEDGER, Sealer, SealerConfig
+from holdfast_server.ledger.trail import History, Trail, TrailLimits
+from holdfast_server.locks.leadership import Leadership, Work
 from holdfast_server.locks.redlock import LockMisconfigured, Redlock
 from holdfast_server.stores.redis.keeper import ARCHIVER, RedisKeeper
 from holdfast_server.stores.redis.reader import RedisReader
@@ -26,6 +30,8 @@ class Kept:
 
     archive: Archive
     archiver: Archiver
+    trail: Trail
+    sealer: Sealer
     leadership: Leadership
     works: Sequence[Coroutine[Any, Any, None]]
 
@@ -37,7 +43,7 @@ class Kept:
 
 @asynccontextmanager
 async def keeping(
-    config: ServerConfig, url: str, reader: RedisReader, tail: Tail
+    config: ServerConfig, url: str, store: History, reader: RedisReader, tail: Tail
 ) -> AsyncIterator[Kept | None]:
     """Open the archive of a server, or none; its works are the caller's to run.
 
@@ -55,9 +61,54 @@ async def keeping(
         # What answers wait for must not pause; what came during a transaction is the next one.
         pause_s = 0.0 if config.durability == "archived" else PAUSE_S
         archiver = Archiver(reader, archive, keeper, tail, Pace(config.ledger_keep, pause_s))
+        limits = TrailLimits(records_max=config.audit_queue_len_max)
+        trail = Trail(keeper, store, cell=config.cell, limits=limits)
+        stack.push_async_callback(trail.aclose)
+        trail.note_configuration(config.shown())
         leadership = Leadership(ARCHIVER, lock, keeper.claim)
-        works = [leadership.run(archiver.lead), keeper.hear(archiver.progress.reach)]
-        yield Kept(archive, archiver, leadership, works)
+        sealer = Sealer(archive, _sealing(config))
+        archiver.tell = partial(sealer.tell, LEDGER)
+        leading = _together(
+            archiver.lead, QueryArchiver(keeper, archive).lead, lambda _token: sealer.run()
+        )
+        works = [
+            leadership.run(leading),
+            keeper.hear(archiver.progress.reach),
+            trail.run(),
+        ]
+        yield Kept(archive, archiver, trail, sealer, leadership, works)
+
+
+def log_directory(config: ServerConfig) -> Path:
+    """Return where the Merkle log of the ledger is; the others are within."""
+    return Path(config.data) / "log"
+
+
+def _sealing(config: ServerConfig) -> SealerConfig:
+    return SealerConfig(
+        directory=log_directory(config),
+        key_file=Path(config.log_key or Path(config.data) / "log.key"),
+        cell=config.cell,
+        export=config.checkpoint_export,
+        export_every_s=config.checkpoint_export_s,
+    )
+
+
+def _together(*works: Work) -> Work:
+    """Return work that is all of these at once; the error of one ends all, and is raised."""
+
+    async def lead(token: int) -> None:
+        tasks = [asyncio.ensure_future(work(token)) for work in works]
+        try:
+            done, _rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    return lead
 
 
 @asynccontextmanager

@@ -227,7 +227,7 @@ async def test_beyond_the_backlog_reserve_waits_and_sales_go_on(tmp_path: Path) 
 
 
 async def test_a_backlog_that_is_only_counted_refuses_nothing(tmp_path: Path) -> None:
-    settings = {"archive_backlog_max": 1, "audit_overflow_mutations": "count"}
+    settings = {"archive_backlog_max": 1, "audit_overflow_mutations": "drop-and-count"}
     async with archiving(tmp_path, **settings) as server:
         sku = await server.put(1_000_000)
         backlog = server.server.batcher.backlog

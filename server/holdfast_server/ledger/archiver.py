@@ -7,6 +7,7 @@ and a busy ledger is taken in larger and larger transactions.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -116,6 +117,7 @@ class Archiver:
         self._source, self._archive, self._keeper, self._tail = source, archive, keeper, tail
         self._keep, self._pause_s = pace
         self.progress = Progress()
+        self.tell: Callable[[int], None] = lambda _sequence: None  # whoever reads on from here
 
     async def lead(self, token: int) -> None:
         """Archive until cancelled.
@@ -184,6 +186,7 @@ class Archiver:
         if sequence != self.progress.sequence:
             self.progress.transactions += 1
         self.progress.reach(sequence)
+        self.tell(sequence)
 
     def _say(self, fault: Exception) -> None:
         if str(fault) != self.progress.fault:

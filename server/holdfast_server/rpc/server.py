@@ -22,11 +22,14 @@ from holdfast.v1 import (
 from holdfast_server.config import ServerConfig
 from holdfast_server.engine.batcher import Batcher
 from holdfast_server.ledger.history import History
+from holdfast_server.ledger.log_reader import LogReader
+from holdfast_server.ledger.trail import Trail
 from holdfast_server.rpc.call import MALFORMED, Calls
 from holdfast_server.rpc.health import SERVICE as HEALTH_SERVICE
 from holdfast_server.rpc.health import Health
 from holdfast_server.rpc.inventory import InventoryServicer
 from holdfast_server.rpc.ledger import LedgerServicer
+from holdfast_server.rpc.proof import Proofs
 from holdfast_server.rpc.stock import StockServicer
 from holdfast_server.rpc.watch import Watch
 from holdfast_server.stores.redis.reader import RedisReader
@@ -113,6 +116,8 @@ class Backend(NamedTuple):
     history: History
     tail: Tail
     hub: Hub
+    log: LogReader
+    trail: Trail | None = None
 
 
 class RpcServer:
@@ -128,20 +133,20 @@ class RpcServer:
     ) -> None:
         self._config = config
         self._calls = calls
-        batcher, reader, history, tail, hub = backend
+        batcher, reader, history, tail, hub, log, trail = backend
         self._batcher = batcher
         self._hub = hub
         self.health = Health()
         self._server = grpc.aio.server(options=options(config, share_port=share_port))
         target: Any = _Registry(self._server)
         stock_pb2_grpc.add_StockServiceServicer_to_server(
-            StockServicer(calls, batcher, Watch(calls, hub, config.cell), history), target
+            StockServicer(calls, batcher, Watch(calls, hub, config.cell, trail), history), target
         )
         inventory_pb2_grpc.add_InventoryServiceServicer_to_server(
             InventoryServicer(calls, batcher, reader, history), target
         )
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
-            LedgerServicer(calls, history, tail, config.cell), target
+            LedgerServicer(calls, history, tail, config.cell, Proofs(log, config.cell)), target
         )
         self._server.add_generic_rpc_handlers((self.health.handler(),))
         if config.reflection:
