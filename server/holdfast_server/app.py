@@ -202,7 +202,7 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         history = History(reader, kept.archive if kept else None)
         trail = kept.trail if kept else None
         log_reader = LogReader(log_directory(config))
-        backend = Backend(batcher, reader, history, tail, hub, log_reader, trail)
+        backend = Backend(batcher, reader, history, tail, hub, log_reader, kept, trail)
         rpc = RpcServer(config, calls, backend, share_port=share_port)
         target = await rpc.start()
         tasks = await stack.enter_async_context(
