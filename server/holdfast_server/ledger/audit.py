@@ -1,155 +1,146 @@
-"""What was asked and answered without an entry in the ledger, as bytes that are kept for good.
+"""What was asked and answered without an entry in the ledger: the bytes that are kept of it.
 
-A record holds the request and the answer as the messages of the contract, byte for byte as they
-were parsed and sent; so whoever reads it years later sees what the agent saw, not what a later
-version would have said.  Its bytes are the leaf that the archive stores and the log proves.
-
-| kind | asked | answer |
-|---|---|---|
-| QUERY | GetStockRequest | GetStockResponse |
-| WATCH | WatchRequest | first whole WatchResponse, without its levels; `levels` is their number |
-| WATCH_END | empty | WatchResponse of kind END: the last sequence told, and why |
-| REFUSAL | request of `call` | response of `call`, with its refusal |
-| ERROR | request of `call` | google.rpc.Status: what the store said of a reservation |
-| CONFIG | empty | JSON: the settings with secrets masked, and versions |
-| GAP | empty | JSON: how many records were dropped before this one, by kind |
-
-Argument errors and refusals to work (OVERLOADED, DRAINING, a store out of reach) are not recorded:
-nothing was decided.  A replayed answer is that of an entry in the ledger.
+A record is a leaf of the log of queries, as an entry is one of the ledger's.  It has the rows of
+the levels that were answered, exact; what an agent was told of pressure and advice follows from
+them and the time (`pressure`), so nothing is kept that could disagree with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import msgpack
-from google.protobuf.message import Message
-from google.rpc.status_pb2 import Status
 
-from holdfast.v1 import stock_pb2 as pb
-from holdfast_server.model import Context
+from holdfast_server.kernel.records import LEVEL, decode_level
+from holdfast_server.model import Context, GetStock, Level, Operation, Outcome, Position
 
 FORMAT = 1
-# A leaf has at most 65,535 bytes (ledger/leaf.py); the other fields have less than the rest.
-PART_BYTES_MAX = 60_000
+SKUS_A_RECORD = 90  # of a query; a larger one makes several records, each below 65,535 bytes
 
 
 class AuditKind(IntEnum):
     """What a record is of."""
 
-    QUERY = 1
-    WATCH = 2
-    WATCH_END = 3
-    REFUSAL = 4
-    ERROR = 5
-    CONFIG = 6
-    GAP = 7
+    QUERY = 1  # a GetStock
+    DECISION = 2  # an operation that made no entry: refused, or impossible as it stood
+    WATCH = 3  # a watch told its first levels
+    WATCH_END = 4  # a watch ended
+    CONFIGURATION = 5  # a server began, with settings that bear on decisions
+    DROPPED = 6  # records that were dropped because the trail was full
 
 
 class AuditRecord(NamedTuple):
-    """One record, its fields in the order they are packed after the format.
+    """One record.  What `asked` and `answered` are depends on the kind."""
 
-    `id` is unique, and sorts by time: the query_id of a QUERY, and the same in all parts and in the
-    WATCH_END of a WATCH.  `subject` is the reservation that it is about, if it is.  The answer was
-    as of `epoch` and `sequence`; `time_ms` is the store's, that of the server for CONFIG and GAP.
-    `call` is the RPC.  `asked` and `answer` that are too long for a leaf are cut over `parts`
-    records, numbered from 0; see `joined`.
-    """
-
-    kind: int
+    kind: AuditKind
+    time_ms: int
     id: str
     part: int
-    parts: int
-    cell: int
+    principal: str
+    context: Context
     epoch: int
     sequence: int
-    time_ms: int
-    principal: str
-    session: str
-    subject: str
-    call: str
-    levels: int
-    asked: bytes
-    answer: bytes
+    asked: Any
+    answered: Any
 
     @property
-    def key(self) -> str:
-        """Return what it is found by: its reservation, or its own id."""
-        return self.subject or self.id
+    def levels(self) -> list[Level | None]:
+        """Return the levels that were answered, in the order asked."""
+        if self.kind not in {AuditKind.QUERY, AuditKind.DECISION}:
+            return []
+        skus, rows = self.answered[-2:]
+        return [
+            decode_level(sku, row) if row else None for sku, row in zip(skus, rows, strict=True)
+        ]
+
+    def pack(self, cell: int) -> bytes:
+        """Return the bytes to keep."""
+        return bytes(msgpack.packb((FORMAT, cell, *self), use_bin_type=True))
 
 
-def leaves_of_record(record: AuditRecord) -> list[bytes]:
-    """Return the leaves of a record: one, or as many as its size takes."""
-    asked, answer = record.asked, record.answer
-    whole = len(asked) + len(answer)
-    if whole <= PART_BYTES_MAX:
-        return [_packed(record)]
-    parts = -(-whole // PART_BYTES_MAX)
-    leaves = []
-    for part in range(parts):
-        low = part * PART_BYTES_MAX
-        high = low + PART_BYTES_MAX
-        past = len(asked)
-        cut = record._replace(
-            part=part,
-            parts=parts,
-            asked=asked[low:high],
-            answer=answer[max(low - past, 0) : max(high - past, 0)],
-        )
-        leaves.append(_packed(cut))
-    return leaves
-
-
-def _packed(record: AuditRecord) -> bytes:
-    packed: bytes = msgpack.packb((FORMAT, *record), use_bin_type=True)
-    return packed
-
-
-def read_record(leaf: bytes) -> AuditRecord:
-    """Return the record of a leaf.  Raises ValueError for what is none."""
-    fields = msgpack.unpackb(leaf)
-    if not isinstance(fields, list) or len(fields) != len(AuditRecord._fields) + 1:
+def read_record(raw: bytes) -> AuditRecord:
+    """Return the record that some bytes are.  Raises ValueError for what is none."""
+    fields = msgpack.unpackb(raw)
+    if not isinstance(fields, list) or len(fields) != len(AuditRecord._fields) + 2:
         raise ValueError("not an audit record")
-    if fields[0] != FORMAT:
-        raise ValueError(f"an audit record of format {fields[0]}, known is {FORMAT}")
-    return AuditRecord._make(fields[1:])
+    form, _cell, kind, *others = fields
+    if form != FORMAT:
+        raise ValueError(f"an audit record of format {form}, this version knows {FORMAT}")
+    record = AuditRecord(AuditKind(kind), *others)
+    return record._replace(context=Context(*record.context))
 
 
-def joined(parts: Sequence[AuditRecord]) -> AuditRecord:
-    """Return the record that some parts, in order, are the whole of.  Raises ValueError."""
-    first = parts[0]
-    found = [(part.id, part.kind, part.part, part.parts) for part in parts]
-    if found != [(first.id, first.kind, index, first.parts) for index in range(first.parts)]:
-        raise ValueError(f"not all parts of record {first.id}")
-    asked = b"".join(part.asked for part in parts)
-    answer = b"".join(part.answer for part in parts)
-    return first._replace(part=0, parts=1, asked=asked, answer=answer)
+def records_of(
+    operation: Operation, outcome: Outcome, name: str, at: Position
+) -> Iterator[AuditRecord]:
+    """Yield what to keep of an operation that made no entry; `name` is the id of a query."""
+    if isinstance(operation, GetStock):
+        yield from _query(operation, outcome, name, at)
+    else:
+        yield _decision(operation, outcome, at)
 
 
-_MESSAGES: dict[str, tuple[type[Message], type[Message]]] = {
-    "GetStock": (pb.GetStockRequest, pb.GetStockResponse),
-    "Watch": (pb.WatchRequest, pb.WatchResponse),
-    "Reserve": (pb.ReserveRequest, pb.ReserveResponse),
-    "Commit": (pb.CommitRequest, pb.CommitResponse),
-    "Release": (pb.ReleaseRequest, pb.ReleaseResponse),
-    "Extend": (pb.ExtendRequest, pb.ExtendResponse),
-}
+def _query(op: GetStock, outcome: Outcome, name: str, at: Position) -> Iterator[AuditRecord]:
+    for part, start in enumerate(range(0, len(op.skus), SKUS_A_RECORD)):
+        end = start + SKUS_A_RECORD
+        yield AuditRecord(
+            AuditKind.QUERY,
+            outcome.now_ms,
+            name,
+            part,
+            op.caller.principal,
+            op.context,
+            at.epoch,
+            outcome.sequence,
+            len(op.skus),
+            (op.skus[start:end], _rows(outcome.levels[start:end])),
+        )
 
 
-def asked_of(record: AuditRecord) -> Any:
-    """Return the request of a whole record, as its message."""
-    return _MESSAGES[record.call][0].FromString(record.asked)
+def _decision(op: Any, outcome: Outcome, at: Position) -> AuditRecord:
+    """Keep what was asked, and the code, refused lines and levels of the answer."""
+    lines = [tuple(line) for line in getattr(op, "lines", ())]
+    asked = (type(op).__name__, lines, _options(op))
+    levels = [level for level in outcome.levels if level is not None]
+    skus = [level.sku for level in levels]
+    answered = (int(outcome.code), _plain(outcome.detail), skus, _rows(levels))
+    name = getattr(op, "reservation_id", "") or f"~{getattr(op, 'request_id', '')}"
+    context = getattr(op, "context", Context())
+    return AuditRecord(
+        AuditKind.DECISION,
+        outcome.now_ms,
+        name,
+        0,
+        op.caller.principal,
+        context,
+        at.epoch,
+        outcome.sequence or at.sequence,
+        asked,
+        answered,
+    )
 
 
-def answer_of(record: AuditRecord) -> Any:
-    """Return the answer of a whole record, as its message: a Status for an ERROR."""
-    kind = Status if record.kind == AuditKind.ERROR else _MESSAGES[record.call][1]
-    return kind.FromString(record.answer)
+_SAID_ELSEWHERE = {"reservation_id", "request_id", "caller", "lines", "context"}
 
 
-def context_of(record: AuditRecord) -> Context:
-    """Return what the caller of a whole record said about itself."""
-    said = getattr(asked_of(record), "context", None) if record.call else None
-    return Context(*(getattr(said, name) for name in Context._fields)) if said else Context()
+def _options(op: Any) -> dict[str, Any]:
+    """Return whatever else an operation asks, without what it leaves at its default."""
+    defaults = op._field_defaults
+    return {
+        name: _plain(value)
+        for name, value in op._asdict().items()
+        if name not in _SAID_ELSEWHERE and value != defaults.get(name)
+    }
+
+
+def _rows(levels: Sequence[Level | None]) -> list[bytes]:
+    return [LEVEL.pack(*level[1:]) if level else b"" for level in levels]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as msgpack has it: tuples for named tuples, and nothing that is an object."""
+    if isinstance(value, tuple):
+        return tuple(_plain(part) for part in value)
+    return value if isinstance(value, str | int | float | bool | bytes | None) else str(value)
