@@ -20,8 +20,9 @@ from holdfast_server.engine.batcher import Batcher, BatchLimits, Store
 from holdfast_server.engine.load import LoadBounds, LoadGauge, watch_load
 from holdfast_server.engine.sweeper import sweep_forever
 from holdfast_server.errors import StoreUnavailable
-from holdfast_server.keeping import Kept, keeping
+from holdfast_server.keeping import Kept, keeping, log_directory
 from holdfast_server.ledger.history import History
+from holdfast_server.ledger.log_reader import LogReader
 from holdfast_server.rpc.call import Calls
 from holdfast_server.rpc.identity import Identities, load_principals
 from holdfast_server.rpc.server import Backend, RpcServer
@@ -178,7 +179,8 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         hub = Hub(source, tail, levels, answered=store, limits=_hub_limits(config))
         history = History(reader, kept.archive if kept else None)
         trail = kept.trail if kept else None
-        backend = Backend(batcher, reader, history, tail, hub, trail)
+        log_reader = LogReader(log_directory(config))
+        backend = Backend(batcher, reader, history, tail, hub, log_reader, trail)
         rpc = RpcServer(config, calls, backend, share_port=share_port)
         target = await rpc.start()
         tasks = await stack.enter_async_context(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from holdfast_server.ledger.archiver import Archiver, Progress, Tail
 from holdfast_server.ledger.database import archive_url
 from holdfast_server.ledger.faults import ArchiveUnusable
 from holdfast_server.ledger.query_archiver import QueryArchiver
+from holdfast_server.ledger.sealer import LEDGER, Sealer, SealerConfig
 from holdfast_server.ledger.trail import History, Trail, TrailLimits
 from holdfast_server.locks.leadership import Leadership, Work
 from holdfast_server.locks.redlock import LockMisconfigured, Redlock
@@ -29,6 +31,7 @@ class Kept:
     archive: Archive
     archiver: Archiver
     trail: Trail
+    sealer: Sealer
     leadership: Leadership
     works: Sequence[Coroutine[Any, Any, None]]
 
@@ -61,13 +64,32 @@ async def keeping(
         stack.push_async_callback(trail.aclose)
         trail.note_configuration(config.shown())
         leadership = Leadership(ARCHIVER, lock, keeper.claim)
-        leading = _together(archiver.lead, QueryArchiver(keeper, archive).lead)
+        sealer = Sealer(archive, _sealing(config))
+        archiver.tell = partial(sealer.tell, LEDGER)
+        leading = _together(
+            archiver.lead, QueryArchiver(keeper, archive).lead, lambda _token: sealer.run()
+        )
         works = [
             leadership.run(leading),
             keeper.hear(archiver.progress.reach),
             trail.run(),
         ]
-        yield Kept(archive, archiver, trail, leadership, works)
+        yield Kept(archive, archiver, trail, sealer, leadership, works)
+
+
+def log_directory(config: ServerConfig) -> Path:
+    """Return where the Merkle log of the ledger is; the others are within."""
+    return Path(config.data) / "log"
+
+
+def _sealing(config: ServerConfig) -> SealerConfig:
+    return SealerConfig(
+        directory=log_directory(config),
+        key_file=Path(config.log_key or Path(config.data) / "log.key"),
+        cell=config.cell,
+        export=config.checkpoint_export,
+        export_every_s=config.checkpoint_export_s,
+    )
 
 
 def _together(*works: Work) -> Work:

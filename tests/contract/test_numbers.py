@@ -77,7 +77,6 @@ LATER = [
     ("ledger", "ExplainStock", ledger_pb2.ExplainStockRequest()),
     ("ledger", "ReplayStock", ledger_pb2.ReplayStockRequest()),
     ("ledger", "ReplayDecision", ledger_pb2.ReplayDecisionRequest()),
-    ("ledger", "GetProof", ledger_pb2.GetProofRequest()),
 ]
 
 

@@ -116,6 +116,7 @@ def test_options_are_what_the_request_is_built_of(options: Any, builder: Any) ->
         (ledger.LedgerEntry, ledger_pb2.LedgerEntry),
         (ledger.Movement, ledger_pb2.Movement),
         (ledger.CellHead, ledger_pb2.CellHead),
+        (ledger.Proof, ledger_pb2.GetProofResponse),
     ],
 )
 def test_a_value_has_the_fields_of_its_message(value: Any, message: Any) -> None:

@@ -2,7 +2,8 @@
 
 `AsyncClient` is for asyncio, `Client` for threads; both have the same calls.  The values that go in
 and come out are in `holdfast.model`, `holdfast.inventory` and `holdfast.ledger`, the tree of errors
-is in `holdfast.errors`, and the generated stubs are in `holdfast.v1`.
+is in `holdfast.errors`, what checks proofs in `holdfast.proofs`, the generated stubs are in
+`holdfast.v1`.
 """
 
 from holdfast.aio.calls import AsyncStubs
@@ -77,7 +78,7 @@ from holdfast.inventory import (
     RowError,
     SetStockOptions,
 )
-from holdfast.ledger import CellHead, EntryFilter, EntryKind, LedgerEntry, Movement
+from holdfast.ledger import CellHead, EntryFilter, EntryKind, LedgerEntry, Movement, Proof
 from holdfast.levels import KnownLevel, LevelView
 from holdfast.model import (
     Advice,
@@ -101,6 +102,7 @@ from holdfast.model import (
     Violation,
 )
 from holdfast.pacing import Attempt, Pacing, PacingPolicy, Plan
+from holdfast.proofs import InvalidProof
 from holdfast.retry import RetryPolicy
 from holdfast.sync.calls import Stubs
 from holdfast.sync.client import Client
@@ -140,6 +142,7 @@ __all__ = [
     "Imported",
     "InternalError",
     "InvalidArgument",
+    "InvalidProof",
     "Item",
     "ItemDetail",
     "ItemEntry",
@@ -165,6 +168,7 @@ __all__ = [
     "Plan",
     "Policy",
     "Pressure",
+    "Proof",
     "Refused",
     "RefusedLine",
     "Released",

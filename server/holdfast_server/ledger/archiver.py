@@ -7,6 +7,7 @@ and a busy ledger is taken in larger and larger transactions.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -103,6 +104,7 @@ class Archiver:
         self._source, self._archive, self._keeper, self._tail = source, archive, keeper, tail
         self._keep = keep
         self.progress = Progress()
+        self.tell: Callable[[int], None] = lambda _sequence: None  # whoever reads on from here
 
     async def lead(self, token: int) -> None:
         """Archive until cancelled.
@@ -160,6 +162,7 @@ class Archiver:
 
     async def _note(self, token: int, at: Archived) -> None:
         self.progress.reach(at.sequence)
+        self.tell(at.sequence)
         if at.sequence:
             await self._keeper.note_archived(token, at.epoch, at.sequence, keep=self._keep)
 

@@ -13,6 +13,7 @@ from holdfast_server.rpc import items, messages, tokens
 from holdfast_server.rpc.arguments import Arguments
 from holdfast_server.rpc.call import AUDITORS, Calls, later, streaming, unary
 from holdfast_server.rpc.inventory import PAGE_SIZE_MAX, page_size
+from holdfast_server.rpc.proof import Proofs
 from holdfast_server.watch.tail import Tail
 
 ENTRIES_MAX = 256
@@ -87,11 +88,14 @@ def _check_follows(entries: Sequence[LedgerEntry], start: int, began: Head) -> N
 class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     """Reads of the ledger, beside the decision path."""
 
-    def __init__(self, calls: Calls, history: History, tail: Tail, cell: int) -> None:
+    def __init__(
+        self, calls: Calls, history: History, tail: Tail, cell: int, proofs: Proofs
+    ) -> None:
         self.calls = calls
         self._history = history
         self._tail = tail
         self._cell = cell
+        self._proofs = proofs
 
     def _head_message(self, head: Head) -> pb.CellHead:
         return pb.CellHead(
@@ -103,7 +107,9 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
     @unary(AUDITORS)
     async def GetHead(self, request: pb.GetHeadRequest, caller: Caller) -> pb.GetHeadResponse:
-        return pb.GetHeadResponse(cells=[self._head_message(await self._history.head())])
+        head = self._head_message(await self._history.head())
+        await self._proofs.put_root(head)
+        return pb.GetHeadResponse(cells=[head])
 
     @unary(AUDITORS)
     async def ListEntries(
@@ -210,4 +216,4 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
     @unary(AUDITORS)
     async def GetProof(self, request: pb.GetProofRequest, caller: Caller) -> pb.GetProofResponse:
-        return later("GetProof")  # type: ignore[no-any-return]  # it raises
+        return await self._proofs.prove(request)

@@ -7,7 +7,7 @@ from typing import Unpack
 
 import grpc
 
-from holdfast.ledger import CellHead, EntryFilter, LedgerEntry, entry_of, head_of
+from holdfast.ledger import CellHead, EntryFilter, LedgerEntry, Proof, entry_of, head_of, proof_of
 from holdfast.sync.calls import Calls
 from holdfast.v1 import ledger_pb2 as pb
 
@@ -19,6 +19,29 @@ class Ledger(Calls):
         """Read where the ledger ends, per cell."""
         answer = self._call(self.stubs.ledger.GetHead, pb.GetHeadRequest(), timeout)
         return tuple(map(head_of, answer.cells))
+
+    def get_proof(
+        self,
+        sequence: int = 0,
+        *,
+        tree_size: int = 0,
+        old_tree_size: int = 0,
+        cell: int = 0,
+        timeout: float | None = None,
+    ) -> Proof:
+        """Prove that an entry is in the ledger's log, and that the log only grew.
+
+        Without `tree_size` it is proved in the newest tree; without a sequence, only that the tree
+        continues the one of `old_tree_size`.  Nothing is checked before `Proof.verify` and
+        `Proof.verify_since` are called.
+
+        Raises ResumeTokenExpired where there is no tree of that size, or the entry is not in it
+        yet; Unimplemented where the server keeps no log.
+        """
+        request = pb.GetProofRequest(
+            cell=cell, sequence=sequence, tree_size=tree_size, old_tree_size=old_tree_size
+        )
+        return proof_of(self._call(self.stubs.ledger.GetProof, request, timeout))
 
     def list_entries(
         self, *, timeout: float | None = None, **wanted: Unpack[EntryFilter]
