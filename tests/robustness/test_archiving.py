@@ -256,7 +256,7 @@ async def test_what_is_acknowledged_is_archived(tmp_path: Path) -> None:
 
 
 async def test_an_answer_that_cannot_be_archived_is_unknown_until_it_is(tmp_path: Path) -> None:
-    settings = {"durability": "archived", "store_timeout_ms": 300}
+    settings = {"durability": "archived", "store_timeout_ms": 1_000}
     async with archiving(tmp_path, **settings) as server:
         sku, name = await server.put(10), unique()
         with locked(tmp_path):
