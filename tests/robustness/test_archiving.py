@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +73,18 @@ async def archiving(folder: Path, **settings: Any) -> AsyncIterator[Serving]:
         yield server
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
+@asynccontextmanager
+async def locked(folder: Path) -> AsyncIterator[None]:
     """Keep every other writer from the archive, as a stuck backup would."""
-    with sqlite3.connect(folder / "archive.db", isolation_level=None) as other:
-        other.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        finally:
-            other.execute("ROLLBACK")
-    other.close()
+    file = folder / "archive.db"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    try:
+        # The server in this loop may be within a transaction, and must be able to end it.
+        await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+    finally:
+        other.close()
 
 
 async def stream_len(url: str) -> int:
@@ -167,7 +169,7 @@ async def test_nothing_is_trimmed_before_it_is_archived(valkey_url: str, tmp_pat
         kept = server.server.kept
         assert kept is not None
         assert await kept.progress.wait(2, 10)
-        with locked(tmp_path):
+        async with locked(tmp_path):
             for _ in range(50):
                 held = await server.reserve(sku)
             assert kept.progress.sequence < held.sequence
@@ -211,7 +213,7 @@ async def reserve_until_refused(server: Client, sku: str) -> tuple[list[str], Fa
 async def test_beyond_the_backlog_reserve_waits_and_sales_go_on(tmp_path: Path) -> None:
     async with archiving(tmp_path, archive_backlog_max=20) as server:
         sku = await server.put(1_000_000)
-        with locked(tmp_path):
+        async with locked(tmp_path):
             names, refused = await reserve_until_refused(server, sku)
             assert len(names) > 15
             assert (refused.reason, refused.retry_after_ms) == ("OVERLOADED", 2_000)
@@ -231,7 +233,7 @@ async def test_a_backlog_that_is_only_counted_refuses_nothing(tmp_path: Path) ->
     async with archiving(tmp_path, **settings) as server:
         sku = await server.put(1_000_000)
         backlog = server.server.batcher.backlog
-        with locked(tmp_path):
+        async with locked(tmp_path):
 
             async def is_counted() -> bool:
                 await server.reserve(sku)
@@ -256,10 +258,10 @@ async def test_what_is_acknowledged_is_archived(tmp_path: Path) -> None:
 
 
 async def test_an_answer_that_cannot_be_archived_is_unknown_until_it_is(tmp_path: Path) -> None:
-    settings = {"durability": "archived", "store_timeout_ms": 300}
+    settings = {"durability": "archived", "store_timeout_ms": 1_000}
     async with archiving(tmp_path, **settings) as server:
         sku, name = await server.put(10), unique()
-        with locked(tmp_path):
+        async with locked(tmp_path):
             refused = await failure(server.reserve(sku, reservation_id=name))
             assert refused.reason == "OUTCOME_UNKNOWN"
             refused = await failure(server.reserve(sku, reservation_id=name))
