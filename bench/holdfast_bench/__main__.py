@@ -22,6 +22,7 @@ from holdfast_bench.benchmarks import (
     group_commit,
     memory,
     proof,
+    replay,
     rpc,
     script_time,
     sku_spread,
@@ -35,10 +36,13 @@ FULL, QUICK = Plan(), Plan(rounds=1, seconds=0.2)
 
 BENCHMARKS: dict[str, Callable[[Plan, StoreAddress], Awaitable[list[Row]]]] = {
     module.__name__.rpartition(".")[2]: module.run
-    for module in (group_commit, sku_spread, rpc, script_time, durability, memory, watch, proof)
+    for module in (
+        *(group_commit, sku_spread, rpc, script_time),
+        *(durability, memory, watch, proof, replay),
+    )
 }
 # Brings stores of its own, or measures what the store has little to do with: once is enough.
-ON_FIRST_STORE = {"durability", "watch", "proof"}
+ON_FIRST_STORE = {"durability", "watch", "proof", "replay"}
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
