@@ -75,6 +75,12 @@ class ServerConfig:
     archive_backlog_max: int = _setting(
         1_000_000, "ledger entries that wait to be archived before the archive is behind", low=1
     )
+    decision_retention_days: int = _setting(
+        1_826, "how long entries of the ledger are kept in the archive", low=1, high=36_500
+    )
+    query_retention_days: int = _setting(
+        90, "how long audit records of queries are kept", low=1, high=36_500
+    )
     lock_urls: str = _setting(
         "",
         "masters that elect who archives, an odd number of URLs parted by commas; none = the store",

@@ -16,7 +16,8 @@ from holdfast_server.ledger.archiver import Archiver, Progress, Tail
 from holdfast_server.ledger.database import archive_url
 from holdfast_server.ledger.faults import ArchiveUnusable
 from holdfast_server.ledger.query_archiver import QueryArchiver
-from holdfast_server.ledger.sealer import LEDGER, Sealer, SealerConfig
+from holdfast_server.ledger.retention import Retention
+from holdfast_server.ledger.sealer import LEDGER, QUERIES, Sealer, SealerConfig
 from holdfast_server.ledger.trail import History, Trail, TrailLimits
 from holdfast_server.locks.leadership import Leadership, Work
 from holdfast_server.locks.redlock import LockMisconfigured, Redlock
@@ -66,8 +67,13 @@ async def keeping(
         leadership = Leadership(ARCHIVER, lock, keeper.claim)
         sealer = Sealer(archive, _sealing(config))
         archiver.tell = partial(sealer.tell, LEDGER)
+        days = {LEDGER: config.decision_retention_days, QUERIES: config.query_retention_days}
+        retention = Retention(archive, sealer, days)
         leading = _together(
-            archiver.lead, QueryArchiver(keeper, archive).lead, lambda _token: sealer.run()
+            archiver.lead,
+            QueryArchiver(keeper, archive).lead,
+            lambda _token: sealer.run(),
+            lambda _token: retention.run(),
         )
         works = [
             leadership.run(leading),

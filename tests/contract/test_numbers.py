@@ -78,6 +78,7 @@ LATER = [
     ("ledger", "ReplayStock", ledger_pb2.ReplayStockRequest()),
     ("ledger", "ReplayDecision", ledger_pb2.ReplayDecisionRequest()),
 ]
+NEEDS_ARCHIVE = {"GetProof"}  # the server of this module keeps none
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -99,7 +100,11 @@ async def test_every_other_method_of_the_contract_is_served(embedded: Serving) -
     ):
         service = module.DESCRIPTOR.services_by_name[name]
         for method in service.methods:
-            if method.name in later or method.client_streaming or method.server_streaming:
+            if (
+                method.name in later | NEEDS_ARCHIVE
+                or method.client_streaming
+                or method.server_streaming
+            ):
                 continue
             call = raw(embedded, f"/{service.full_name}/{method.name}")(b"")
             assert await call.code() is not grpc.StatusCode.UNIMPLEMENTED, method.full_name

@@ -6,8 +6,8 @@ import click
 
 from holdfast_server.cli.exporting import export_command
 from holdfast_server.cli.past import explain_command, show_command, stock_command
+from holdfast_server.cli.proving import rotate_key_command, verify_command
 from holdfast_server.cli.rechecking import check_command
-from holdfast_server.cli.verifying import rotate_key_command, verify_command
 
 
 @click.group()

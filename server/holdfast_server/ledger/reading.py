@@ -177,6 +177,16 @@ class Reading:
         )
         return [read_record(leaf) for (leaf,) in reversed(found)]
 
+    async def _older(self, stream: str, before_ms: int) -> tuple[int, int]:
+        """Return the first leaf that is left, and the last that is older than a time, or 0."""
+        table = schema.queries
+        if stream == "ledger":
+            return await self.first_sequence() or 1, await self.sequence_at(before_ms - 1)
+        query = select(func.min(table.c.number), func.max(table.c.number))
+        first, _last = (await self._all(query))[0]
+        _first, last = (await self._all(query.where(table.c.time_ms < before_ms)))[0]
+        return first or 1, last or 0
+
     async def _records(self, which: Any) -> list[AuditRecord]:
         table = schema.queries
         found = await self._all(select(table.c.leaf).where(which).order_by(table.c.number))

@@ -1,4 +1,4 @@
-"""`audit verify` and `audit rotate-key`: a log verified offline, and the key that signs it."""
+"""`audit verify` and `audit rotate-key`: a log checked offline, and the key that signs it."""
 
 from __future__ import annotations
 
