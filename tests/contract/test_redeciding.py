@@ -78,7 +78,7 @@ def test_the_ledger_of_a_store_is_decided_again_in_this_process(
     assert state_digest(*redecider.state()) == state_digest(fold.rows, fold.holds) == live
 
 
-@bounded
+@settings(bounded, max_examples=25)
 @given(history=histories)
 def test_a_batch_is_decided_up_to_any_of_its_entries(history: History) -> None:
     moved: dict[str, list[int]] = defaultdict(lambda: [0] * len(COUNTERS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ def target(data: Path) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture
-def sold(target: str, tmp_path: Path) -> tuple[str, str]:
+@pytest.fixture(scope="module")
+def sold(target: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """An item of 5 units, and a reservation of 2 that was sold; both have stories."""
     sku, name = unique("sku-"), unique("cart-")
     content = f"sku,location,on_hand,safety_stock\n{sku},Main,5,1\n"
-    assert load(target, tmp_path, content).returncode == 0
+    assert load(target, tmp_path_factory.mktemp("items"), content).returncode == 0
     said = ("--agent", "agent 7", "--session", "s-1", "--rationale", "cheapest of three")
     held = holdfast("reserve", f"{sku}=2", "--id", name, "--ttl", "1m", *said, target=target)
     assert held.returncode == 0
@@ -147,14 +148,11 @@ def test_check_decides_an_archive_again_and_finds_what_was_altered(
     assert done.returncode == 0
     names = [check["name"] for check in json.loads(done.stdout)["checks"]]
     assert names == ["replay_decides_alike", "replay_equals_archive"]
-    with (
-        sqlite3.connect(data / "archive.db") as kept,
-        sqlite3.connect(tmp_path / "archive.db") as to,
-    ):
-        kept.backup(to)
-        to.execute("UPDATE items SET row = zeroblob(100) WHERE sku = ?", (sku,))
-    for connection in (kept, to):
-        connection.close()
+    files = (data / "archive.db", tmp_path / "archive.db")
+    with closing(sqlite3.connect(files[0])) as kept, closing(sqlite3.connect(files[1])) as altered:
+        kept.backup(altered)
+        altered.execute("UPDATE items SET row = zeroblob(100) WHERE sku = ?", (sku,))
+        altered.commit()
     found = holdfast("audit", "check", "--data", str(tmp_path))
     assert found.returncode == 1
     assert "replay_equals_archive  BROKEN" in found.stdout
