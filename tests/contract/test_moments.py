@@ -75,7 +75,7 @@ async def test_levels_after_every_entry_are_those_that_were_answered(
             for move in entry.movements:
                 moves = zip(moved[move.sku], move[2:], strict=True)
                 moved[move.sku] = [a + b for a, b in moves]
-            moment = await at_sequence(archive, [*SKUS, "missing"], entry.sequence)
+            moment = await at_sequence(Past(archive), [*SKUS, "missing"], entry.sequence)
             assert moment.time_ms == entry.time_ms
             assert moment.levels.pop("missing") is None
             for sku, level in moment.levels.items():
@@ -86,7 +86,7 @@ async def test_levels_after_every_entry_are_those_that_were_answered(
                     assert level == answered[entry.sequence, sku]
         for sequence in (0, cell.tables.sequence + 1):
             with pytest.raises(ResumeTokenExpired):
-                await at_sequence(archive, SKUS, sequence)
+                await at_sequence(Past(archive), SKUS, sequence)
     assert compared > 20
 
 
@@ -97,12 +97,12 @@ async def test_a_level_is_explained_to_the_last_unit_at_every_entry(
     async with archived(told, tmp_path) as archive:
         entries = await archive.entries(1, limit=1_000)
         for entry in entries:
-            level = (await at_sequence(archive, [sku], entry.sequence)).levels[sku]
+            level = (await at_sequence(Past(archive), [sku], entry.sequence)).levels[sku]
             if level is None:
                 with pytest.raises(UnknownSku):
-                    await explain(archive, sku, entry.sequence)
+                    await explain(Past(archive), sku, entry.sequence)
                 continue
-            found = await explain(archive, sku, entry.sequence)
+            found = await explain(Past(archive), sku, entry.sequence)
             assert found.level == level
             units = {term.term: term.units for term in found.terms}
             assert sum(SIGNS[term] * units[term] for term in SIGNS) == level.available
@@ -147,15 +147,15 @@ async def test_at_a_time_what_is_due_by_then_has_ended(seed: int, tmp_path: Path
         kernel.execute([], now_ms=START_MS + 2_000 + step)
     async with archived(cell, tmp_path) as archive:
         for time_ms in (*range(START_MS + 999, START_MS + 1_006), START_MS + 1_999):
-            moment = await at_time(archive, [sku], time_ms)
+            moment = await at_time(Past(archive), [sku], time_ms)
             level = moment.levels[sku]
             assert level is not None
             assert level.held == sum(ends_ms > time_ms for ends_ms in ends)
             assert moment.sequence == 153
             assert level.revision == decode_level(sku, before[sku.encode()]).revision
         for time_ms in (START_MS + 2_003, START_MS + 5_499, START_MS + 5_500):
-            level = (await at_time(archive, [sku], time_ms)).levels[sku]
+            level = (await at_time(Past(archive), [sku], time_ms)).levels[sku]
             assert level is not None
             assert level.held == (time_ms < START_MS + 5_500)
         with pytest.raises(ResumeTokenExpired):
-            await at_time(archive, [sku], START_MS - 1)
+            await at_time(Past(archive), [sku], START_MS - 1)
