@@ -18,6 +18,7 @@ import grpc
 import uvloop
 
 from holdfast_bench.benchmarks import (
+    archived,
     durability,
     group_commit,
     memory,
@@ -37,12 +38,20 @@ FULL, QUICK = Plan(), Plan(rounds=1, seconds=0.2)
 BENCHMARKS: dict[str, Callable[[Plan, StoreAddress], Awaitable[list[Row]]]] = {
     module.__name__.rpartition(".")[2]: module.run
     for module in (
-        *(group_commit, sku_spread, rpc, script_time),
-        *(durability, memory, watch, proof, replay),
+        group_commit,
+        sku_spread,
+        rpc,
+        script_time,
+        durability,
+        archived,
+        memory,
+        watch,
+        proof,
+        replay,
     )
 }
 # Brings stores of its own, or measures what the store has little to do with: once is enough.
-ON_FIRST_STORE = {"durability", "watch", "proof", "replay"}
+ON_FIRST_STORE = {"archived", "durability", "watch", "proof", "replay"}
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:

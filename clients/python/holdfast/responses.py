@@ -203,6 +203,13 @@ def load_of(message: pb.ServerPressure) -> ServerLoad:
     return ServerLoad.NORMAL if load is ServerLoad.UNSPECIFIED else load
 
 
+def min_interval_of(message: pb.ServerPressure) -> float:
+    """Return the interval in seconds that a server suggests to its clients, 0 for none."""
+    if not message.HasField("suggested_min_interval"):
+        return 0.0
+    return seconds_of(message.suggested_min_interval)
+
+
 def load_in(trailers: Iterable[tuple[str, str | bytes]] | None) -> ServerLoad:
     """Return what the trailing metadata of a unary call say of the server's load."""
     for key, value in trailers or ():
