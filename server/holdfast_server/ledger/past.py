@@ -172,7 +172,7 @@ def _moved(batch: StoredBatch) -> tuple[dict[bytes, list[int]], Counter[bytes]]:
     events = events_of(batch)
     for event, entry in zip(events, decode_entries([1, *batch]), strict=True):
         for move in entry.movements:
-            if move.location:
+            if move.location or entry.reservation is None:  # a count is always of a place
                 field = move.sku.encode() + US_BYTE + move.location.encode()
                 changes = (move.on_hand, move.held, move.committed)
                 places[field] = [a + b for a, b in zip(places[field], changes, strict=True)]
