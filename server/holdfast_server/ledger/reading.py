@@ -10,7 +10,7 @@ from sqlalchemy import Select, bindparam, func, select
 
 from holdfast_server.kernel.records import decode_reservation
 from holdfast_server.ledger import schema
-from holdfast_server.ledger.audit import AuditRecord, read_record
+from holdfast_server.ledger.audit import AuditRecord, read_record, whole
 from holdfast_server.ledger.database import Database
 from holdfast_server.ledger.faults import ArchivePurged
 from holdfast_server.ledger.leaf import entry_of
@@ -163,6 +163,14 @@ class Reading:
         table = schema.queries
         return await self._records(table.c.id == name)
 
+    async def has_query(self, leaf: bytes) -> bool:
+        """Tell whether an audit record is archived, byte for byte."""
+        table = schema.queries
+        query = select(table.c.number).where(
+            table.c.id == read_record(leaf).id, table.c.leaf == leaf
+        )
+        return bool(await self._all(query.limit(1)))
+
     async def queries_in(
         self, principal: str, session: str, *, before_ms: int, limit: int
     ) -> list[AuditRecord]:
@@ -175,7 +183,7 @@ class Reading:
             .order_by(table.c.number.desc())
             .limit(limit)
         )
-        return [read_record(leaf) for (leaf,) in reversed(found)]
+        return whole(read_record(leaf) for (leaf,) in reversed(found))
 
     async def _older(self, stream: str, before_ms: int) -> tuple[int, int]:
         """Return the first leaf that is left, and the last that is older than a time, or 0."""
@@ -190,7 +198,7 @@ class Reading:
     async def _records(self, which: Any) -> list[AuditRecord]:
         table = schema.queries
         found = await self._all(select(table.c.leaf).where(which).order_by(table.c.number))
-        return [read_record(leaf) for (leaf,) in found]
+        return whole(read_record(leaf) for (leaf,) in found)
 
     # ---- The state ----
 
