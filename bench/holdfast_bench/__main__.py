@@ -23,6 +23,7 @@ from holdfast_bench.benchmarks import (
     group_commit,
     memory,
     proof,
+    replay,
     rpc,
     script_time,
     sku_spread,
@@ -46,10 +47,11 @@ BENCHMARKS: dict[str, Callable[[Plan, StoreAddress], Awaitable[list[Row]]]] = {
         memory,
         watch,
         proof,
+        replay,
     )
 }
 # Brings stores of its own, or measures what the store has little to do with: once is enough.
-ON_FIRST_STORE = {"archived", "durability", "watch", "proof"}
+ON_FIRST_STORE = {"archived", "durability", "watch", "proof", "replay"}
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:

@@ -1,6 +1,6 @@
 -- replay: the kernel over batches of the past, on rows and records that stay in this Lua.
 --
---   keep(rows, records): add to what is there, by field and by id
+--   keep(rows, records): begin with these, by field and by id, and nothing else
 --   reads(input, flat, due, records) -> fields of rows that a batch reads
 --   decide_again(input, flat, due, fresh) -> events, rows written
 --   judge(input, flat, due) -> outcomes
@@ -39,14 +39,9 @@ local function difference(what, found, recorded)
   end
 end
 
-local function keep(found, from)
-  for key, value in pairs(from) do found[key] = value end
-end
-
 return {
-  keep = function(more_rows, more_records)
-    keep(kept_rows, more_rows)
-    keep(kept_records, more_records)
+  keep = function(first_rows, first_records)
+    kept_rows, kept_records = first_rows, first_records
   end,
   reads = function(input, flat, due, records)
     begin(input)

@@ -78,17 +78,16 @@ def test_the_ledger_of_a_store_is_decided_again_in_this_process(
     assert state_digest(*redecider.state()) == state_digest(fold.rows, fold.holds) == live
 
 
-@bounded
+@settings(bounded, max_examples=25)
 @given(history=histories)
 def test_a_batch_is_decided_up_to_any_of_its_entries(history: History) -> None:
     moved: dict[str, list[int]] = defaultdict(lambda: [0] * len(COUNTERS))
-    before = Fold()
+    before, redecider = Fold(), Redecider()
     records: dict[bytes, bytes] = {}
     for batch in recorded(history).batches:
         for index, entry in enumerate(entries(batch)):
             for move in entry.movements:
                 moved[move.sku] = [a + b for a, b in zip(moved[move.sku], move[2:], strict=True)]
-            redecider = Redecider()
             redecider.keep(before.rows, records)
             made = redecider.decide(batch, entry.sequence)
             whole = (index + 1) * EVENT_SIZE

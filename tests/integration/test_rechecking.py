@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
-from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.rechecking import decide_again
 from holdfast_server.ledger.state import state_digest
+from tests.archives import archive_with, sqlite_url
 from tests.contract.histories import long_history
-from tests.recorded import Recorded, recorded
-
-
-@asynccontextmanager
-async def archived(cell: Recorded, folder: Path) -> AsyncIterator[Archive]:
-    async with Archive.open(f"sqlite+aiosqlite:///{folder / 'archive.db'}") as archive:
-        await archive.apply(cell.tables.bodies)
-        yield archive
+from tests.recorded import recorded
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -28,7 +19,7 @@ async def test_an_archive_is_decided_again_to_the_state_that_it_holds(
     seed: int, tmp_path: Path
 ) -> None:
     cell = recorded(long_history(seed, batches=20, ids=40)._replace(hold_budget=100))
-    async with archived(cell, tmp_path) as archive:
+    async with archive_with(sqlite_url(tmp_path), *cell.tables.bodies) as archive:
         found = await decide_again(archive)
     assert found.entries == cell.tables.sequence
     assert found.differences == []
@@ -36,7 +27,7 @@ async def test_an_archive_is_decided_again_to_the_state_that_it_holds(
 
 
 async def test_an_empty_archive_is_decided_again(tmp_path: Path) -> None:
-    async with archived(Recorded.new(), tmp_path) as archive:
+    async with archive_with(sqlite_url(tmp_path)) as archive:
         found = await decide_again(archive)
     assert (found.entries, found.differences) == (0, [])
     assert found.digest == found.kept
@@ -53,7 +44,8 @@ async def test_an_empty_archive_is_decided_again(tmp_path: Path) -> None:
 async def test_what_was_altered_in_an_archive_is_found(
     change: str, is_decision: bool, tmp_path: Path
 ) -> None:
-    async with archived(recorded(long_history(1, batches=4, ids=8)), tmp_path) as archive:
+    cell = recorded(long_history(1, batches=4, ids=8))
+    async with archive_with(sqlite_url(tmp_path), *cell.tables.bodies) as archive:
         async with archive._database.writing() as connection:
             done = await connection.execute(text(change))
             assert done.rowcount > 0

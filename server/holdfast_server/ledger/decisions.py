@@ -128,7 +128,7 @@ async def _told(past: Past, parts: Sequence[AuditRecord]) -> Decision:
     levels = [level for part in parts for level in part.levels]
     again: list[Level | None] = [None] * len(skus)
     if first.sequence:
-        moment = await at_sequence(past.archive, skus, first.sequence)
+        moment = await at_sequence(past, skus, first.sequence)
         again = [moment.levels[sku] for sku in skus]
     return Decision(
         first.time_ms,

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from holdfast_server.errors import UnknownSku
 from holdfast_server.kernel.records import LEVEL, decode_entries, decode_level
-from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.leaf import StoredBatch
 from holdfast_server.ledger.past import Past
 from holdfast_server.model import Kind, LedgerEntry, Level, State
@@ -56,12 +55,11 @@ class Explanation(NamedTuple):
     time_ms: int
 
 
-async def explain(archive: Archive, sku: str, sequence: int) -> Explanation:
+async def explain(past: Past, sku: str, sequence: int) -> Explanation:
     """Explain the level of an item after an entry, from its newest 2,000 batches up to there.
 
     Raises UnknownSku, ResumeTokenExpired.
     """
-    past = Past(archive)
     rows = await past.items([sku], sequence) if sequence else {}
     if not rows:
         raise UnknownSku(f"no such SKU: {sku}", metadata={"skus": sku})

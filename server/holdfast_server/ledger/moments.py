@@ -7,10 +7,8 @@ from typing import NamedTuple
 
 from holdfast_server.errors import ResumeTokenExpired
 from holdfast_server.kernel.records import HOLD, decode_level, decode_reservation
-from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.origins import events_of
 from holdfast_server.ledger.past import Past, Rows
-from holdfast_server.ledger.redeciding import Redecider
 from holdfast_server.model import Kind, Level
 
 SWEEP_MIN = 64  # fewer expiries than this in a batch: nothing more was due
@@ -26,22 +24,20 @@ class Moment(NamedTuple):
     time_ms: int
 
 
-async def at_sequence(archive: Archive, skus: Sequence[str], sequence: int) -> Moment:
+async def at_sequence(past: Past, skus: Sequence[str], sequence: int) -> Moment:
     """Return the levels after an entry.  Raises ResumeTokenExpired where there is none."""
-    past = Past(archive)
     rows = await past.items(skus, sequence)
     return Moment(_levels(skus, rows), sequence, (await past.batch(sequence)).time_ms)
 
 
-async def at_time(archive: Archive, skus: Sequence[str], time_ms: int) -> Moment:
+async def at_time(past: Past, skus: Sequence[str], time_ms: int) -> Moment:
     """Return the levels at a time: after the last entry not later, and what is due ended.
 
     Raises ResumeTokenExpired for a time before the first entry.
     """
-    sequence = await archive.sequence_at(time_ms)
+    sequence = await past.archive.sequence_at(time_ms)
     if not sequence:
         raise ResumeTokenExpired("the time is before the first entry of the ledger")
-    past = Past(archive)
     rows = await past.items(skus, sequence)
     ended = await _ended(past, set(skus), sequence, time_ms)
     after = {field: row for field, row in ended.items() if field in rows}
@@ -68,10 +64,9 @@ async def _ended(past: Past, skus: set[str], sequence: int, time_ms: int) -> Row
     ids = [id_ for id_ in due if touched[id_] & skus]
     if not ids:
         return {}
-    redecider = Redecider()
     items = await past.items(set().union(*(touched[id_] for id_ in ids)), sequence)
-    redecider.keep(items, {id_: due[id_] for id_ in ids})
-    return redecider.expire(ids, time_ms=time_ms, sequence=sequence)
+    past.redecider.keep(items, {id_: due[id_] for id_ in ids})
+    return past.redecider.expire(ids, time_ms=time_ms, sequence=sequence)
 
 
 async def _due(past: Past, sequence: int, time_ms: int) -> Rows:

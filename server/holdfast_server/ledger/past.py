@@ -40,6 +40,7 @@ class Past:
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
+        self.redecider = Redecider()
         self._batches: dict[int, StoredBatch] = {}
         self._written: dict[int, Rows] = {}
         self._before: dict[int, tuple[Rows, Rows]] = {}
@@ -87,17 +88,16 @@ class Past:
         Raises ResumeTokenExpired where that cannot be done: the archive is not whole.
         """
         rows, records = await self._state_before(batch)
-        redecider = Redecider()
-        redecider.keep(rows, records)
+        self.redecider.keep(rows, records)
         try:
-            return redecider.decide(batch, through)
+            return self.redecider.decide(batch, through)
         except (LuaError, ValueError) as fault:
             raise _lost(f"entry {batch.first} cannot be decided again: {fault}") from fault
 
     async def _state_before(self, batch: StoredBatch) -> tuple[Rows, Rows]:
         if batch.first not in self._before:
             records = await self._records_before(batch)
-            fields = Redecider().reads(asked_of(batch), records)
+            fields = self.redecider.reads(asked_of(batch), records)
             self._before[batch.first] = await self._rows_before(batch, fields), records
         return self._before[batch.first]
 
@@ -172,7 +172,7 @@ def _moved(batch: StoredBatch) -> tuple[dict[bytes, list[int]], Counter[bytes]]:
     events = events_of(batch)
     for event, entry in zip(events, decode_entries([1, *batch]), strict=True):
         for move in entry.movements:
-            if move.location:
+            if move.location or entry.reservation is None:  # a count is always of a place
                 field = move.sku.encode() + US_BYTE + move.location.encode()
                 changes = (move.on_hand, move.held, move.committed)
                 places[field] = [a + b for a, b in zip(places[field], changes, strict=True)]

@@ -46,7 +46,7 @@ class Redecider:
         self._lua = LuaHost("inprocess/replay")
 
     def keep(self, rows: Mapping[bytes, bytes], records: Mapping[bytes, bytes]) -> None:
-        """Add rows, and records of reservations, to the state."""
+        """Begin with a state: rows, and records of reservations."""
         self._lua.call("keep", dict(rows), dict(records))
 
     def reads(self, question: Asked, records: Mapping[bytes, bytes]) -> list[bytes]:

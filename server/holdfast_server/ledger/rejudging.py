@@ -8,7 +8,7 @@ from holdfast_server.kernel.lua import LuaError
 from holdfast_server.kernel.records import US_BYTE
 from holdfast_server.ledger.audit import AuditRecord
 from holdfast_server.ledger.past import Past
-from holdfast_server.ledger.redeciding import Redecider, question_of
+from holdfast_server.ledger.redeciding import question_of
 from holdfast_server.model import (
     Caller,
     Code,
@@ -69,16 +69,16 @@ async def _judged(
     ids = (operation.reservation_id, operation.replaces if isinstance(operation, Reserve) else "")
     found = {id_.encode(): await past.record(id_, record.sequence) for id_ in ids if id_}
     records = {id_: kept for id_, kept in found.items() if kept is not None}
-    redecider, rows, budget = Redecider(), dict[bytes, bytes](), 0
-    fields = redecider.reads(question_of(operation), records)
+    rows, budget = dict[bytes, bytes](), 0
+    fields = past.redecider.reads(question_of(operation), records)
     if record.sequence:
         rows = await past.rows(fields, record.sequence)
     if budget_left is not None:
         budget = 1
         held = (budget - budget_left).to_bytes(4, "little", signed=True)
         rows[US_BYTE + operation.caller.principal.encode()] = held
-    redecider.keep(rows, records)
-    return redecider.judge(
+    past.redecider.keep(rows, records)
+    return past.redecider.judge(
         operation, time_ms=record.time_ms, sequence=record.sequence, budget=budget
     )
 

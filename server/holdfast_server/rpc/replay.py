@@ -59,7 +59,7 @@ class Replays:
         check.sequence("sequence", request.sequence)
         check.done()
         head = await self._archived(request.sequence)
-        found = await explain(self._kept.archive, request.sku, request.sequence or head.sequence)
+        found = await explain(self._past, request.sku, request.sequence or head.sequence)
         return pb.ExplainStockResponse(
             level=messages.level(found.level, found.time_ms),
             terms=[_term_message(term) for term in found.terms],
@@ -82,11 +82,11 @@ class Replays:
         skus = tuple(dict.fromkeys(request.skus))
         head = await self._archived(request.sequence)
         if kind == "sequence":
-            moment = await moments.at_sequence(self._kept.archive, skus, request.sequence)
+            moment = await moments.at_sequence(self._past, skus, request.sequence)
         elif time_ms > head.now_ms:
             raise ResumeTokenExpired("the time is still to come")
         else:
-            moment = await moments.at_time(self._kept.archive, skus, time_ms)
+            moment = await moments.at_time(self._past, skus, time_ms)
         response = pb.ReplayStockResponse(sequence=moment.sequence)
         for sku, level in moment.levels.items():
             if level is None:
@@ -109,12 +109,16 @@ class Replays:
         check.done()
         await self._archived(0)
         look = queries_of if kind == "query_id" else decisions_of
-        found = await look(Past(self._kept.archive), subject)
+        found = await look(self._past, subject)
         if not found:
             raise UnknownReservation(f"no such reservation or query: {subject}")
         return pb.ReplayDecisionResponse(
             decisions=[decision_message(each, self._cell) for each in found]
         )
+
+    @property
+    def _past(self) -> Past:
+        return Past(self._kept.archive)
 
     async def _archived(self, sequence: int) -> Head:
         """Return the end of the ledger once it is archived, or the sequence that matters is.
