@@ -60,7 +60,7 @@ async def keeping(
         lock = _lock(config, url)
         stack.push_async_callback(lock.aclose)
         archiver = Archiver(reader, archive, keeper, tail, keep=config.ledger_keep)
-        limits = TrailLimits(records_max=config.audit_queue_len_max)
+        limits = TrailLimits(config.audit_queue_len_max, config.audit_stream_max)
         trail = Trail(keeper, store, cell=config.cell, limits=limits)
         stack.push_async_callback(trail.aclose)
         trail.note_configuration(config.shown())
