@@ -12,7 +12,7 @@ from typing import Any
 
 from holdfast_server.config import ConfigError, ServerConfig
 from holdfast_server.ledger.archive import Archive
-from holdfast_server.ledger.archiver import Archiver, Progress, Tail
+from holdfast_server.ledger.archiver import PAUSE_S, Archiver, Pace, Progress, Tail
 from holdfast_server.ledger.database import archive_url
 from holdfast_server.ledger.faults import ArchiveUnusable
 from holdfast_server.ledger.query_archiver import QueryArchiver
@@ -23,6 +23,8 @@ from holdfast_server.locks.leadership import Leadership, Work
 from holdfast_server.locks.redlock import LockMisconfigured, Redlock
 from holdfast_server.stores.redis.keeper import ARCHIVER, RedisKeeper
 from holdfast_server.stores.redis.reader import RedisReader
+
+LOCK_TTL_S = 3.0  # how long nobody archives after the leader was killed
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ async def keeping(
         stack.push_async_callback(keeper.aclose)
         lock = _lock(config, url)
         stack.push_async_callback(lock.aclose)
-        archiver = Archiver(reader, archive, keeper, tail, keep=config.ledger_keep)
+        # What answers wait for must not pause; what came during a transaction is the next one.
+        pause_s = 0.0 if config.durability == "archived" else PAUSE_S
+        archiver = Archiver(reader, archive, keeper, tail, Pace(config.ledger_keep, pause_s))
         limits = TrailLimits(config.audit_queue_len_max, config.audit_stream_max)
         trail = Trail(keeper, store, cell=config.cell, limits=limits)
         stack.push_async_callback(trail.aclose)
@@ -129,6 +133,6 @@ async def _archive(config: ServerConfig) -> AsyncIterator[Archive]:
 def _lock(config: ServerConfig, url: str) -> Redlock:
     urls = [each.strip() for each in config.lock_urls.split(",")] if config.lock_urls else [url]
     try:
-        return Redlock(urls, f"{{c{config.cell}}}:lock:{ARCHIVER}")
+        return Redlock(urls, f"{{c{config.cell}}}:lock:{ARCHIVER}", ttl_s=LOCK_TTL_S)
     except (LockMisconfigured, ValueError) as fault:
         raise ConfigError(f"lock_urls: {fault}") from fault

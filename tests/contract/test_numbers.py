@@ -74,11 +74,9 @@ LATER = [
     ("inventory", "AssignLocation", inventory_pb2.AssignLocationRequest()),
     ("inventory", "ListReviews", inventory_pb2.ListReviewsRequest()),
     ("inventory", "ResolveReview", inventory_pb2.ResolveReviewRequest()),
-    ("ledger", "ExplainStock", ledger_pb2.ExplainStockRequest()),
-    ("ledger", "ReplayStock", ledger_pb2.ReplayStockRequest()),
-    ("ledger", "ReplayDecision", ledger_pb2.ReplayDecisionRequest()),
 ]
-NEEDS_ARCHIVE = {"GetProof"}  # the server of this module keeps none
+# The server of this module keeps none.
+NEEDS_ARCHIVE = {"ExplainStock", "ReplayStock", "ReplayDecision", "GetProof"}
 
 
 @pytest.mark.asyncio(loop_scope="module")

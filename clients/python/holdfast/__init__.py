@@ -102,6 +102,16 @@ from holdfast.model import (
     Violation,
 )
 from holdfast.pacing import Attempt, Pacing, PacingPolicy, Plan
+from holdfast.past import (
+    AnsweredError,
+    Decision,
+    PastStock,
+    Refusal,
+    StockExplanation,
+    StockTerm,
+    TermChange,
+    TermExplanation,
+)
 from holdfast.proofs import InvalidProof
 from holdfast.retry import RetryPolicy
 from holdfast.sync.calls import Stubs
@@ -111,6 +121,7 @@ from holdfast.sync.watch import Watch
 
 __all__ = [
     "Advice",
+    "AnsweredError",
     "AsyncClient",
     "AsyncHold",
     "AsyncStubs",
@@ -130,6 +141,7 @@ __all__ = [
     "CountOptions",
     "Counted",
     "DeadlineExceeded",
+    "Decision",
     "Draining",
     "EndedReason",
     "EntryFilter",
@@ -165,10 +177,12 @@ __all__ = [
     "Overloaded",
     "Pacing",
     "PacingPolicy",
+    "PastStock",
     "Plan",
     "Policy",
     "Pressure",
     "Proof",
+    "Refusal",
     "Refused",
     "RefusedLine",
     "Released",
@@ -198,11 +212,15 @@ __all__ = [
     "Stock",
     "StockChanged",
     "StockChanges",
+    "StockExplanation",
     "StockLevel",
     "StockLost",
+    "StockTerm",
     "StoreFault",
     "StoreUnavailable",
     "Stubs",
+    "TermChange",
+    "TermExplanation",
     "Throttled",
     "TransportError",
     "Unauthenticated",

@@ -33,7 +33,7 @@ class EntryKind(StrEnum):
     RESOLVE_REVIEW = "RESOLVE_REVIEW"
 
 
-_KINDS = numbered(EntryKind, pb.EntryKind, "ENTRY_KIND")
+ENTRY_KINDS = numbered(EntryKind, pb.EntryKind, "ENTRY_KIND")
 
 
 class CellHead(NamedTuple):
@@ -157,7 +157,7 @@ def entry_of(message: pb.LedgerEntry) -> LedgerEntry:
         message.epoch,
         message.cell,
         time_of(message.time),
-        _KINDS.get(message.kind, EntryKind.UNSPECIFIED),
+        ENTRY_KINDS.get(message.kind, EntryKind.UNSPECIFIED),
         message.id,
         message.principal,
         tuple(
