@@ -19,6 +19,7 @@ import uvloop
 
 from holdfast_bench.benchmarks import (
     archived,
+    auditing,
     durability,
     group_commit,
     memory,
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[Plan, StoreAddress], Awaitable[list[Row]]]] = {
         script_time,
         durability,
         archived,
+        auditing,
         memory,
         watch,
         proof,
@@ -51,7 +53,7 @@ BENCHMARKS: dict[str, Callable[[Plan, StoreAddress], Awaitable[list[Row]]]] = {
     )
 }
 # Brings stores of its own, or measures what the store has little to do with: once is enough.
-ON_FIRST_STORE = {"archived", "durability", "watch", "proof", "replay"}
+ON_FIRST_STORE = {"archived", "auditing", "durability", "watch", "proof", "replay"}
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:

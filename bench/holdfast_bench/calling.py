@@ -1,6 +1,6 @@
 """Call a server from a process of its own; print operations a second, and how many in all.
 
-    python -m holdfast_bench.calling echo|reserve|pipeline TARGET SECONDS
+    python -m holdfast_bench.calling echo|reserve|pipeline|query|query_pipeline TARGET SECONDS
 
 Closed loops over raw stubs, without the SDK, over 4 connections: 128 callers of unary methods, or
 a Pipeline stream on each with one frame of 128 operations in flight.
@@ -45,6 +45,11 @@ def _request() -> pb.ReserveRequest:
     return _fill(pb.ReserveRequest())
 
 
+def _ask(request: pb.GetStockRequest) -> pb.GetStockRequest:
+    request.skus.append(next(_skus))
+    return request
+
+
 def echo(channel: Any) -> list[Call]:
     """Return callers of a method that returns a Reserve's request: the same work on this side."""
     method = channel.unary_unary(
@@ -74,17 +79,43 @@ def reserve(channel: grpc.aio.Channel) -> list[Call]:
     return [call] * (CALLERS // CHANNELS)
 
 
+def query(channel: grpc.aio.Channel) -> list[Call]:
+    """Return callers of GetStock, each time of one SKU."""
+    stub: Any = stock_pb2_grpc.StockServiceStub(channel)
+
+    async def call() -> int:
+        response = await stub.GetStock(_ask(pb.GetStockRequest()), timeout=TIMEOUT_S)
+        if not response.levels:
+            raise RuntimeError(f"not answered: {response}")
+        return 1
+
+    return [call] * (CALLERS // CHANNELS)
+
+
 def pipeline(channel: Any) -> list[Call]:
     """Return the caller of a stream: the next frame goes out when the last one is answered."""
+    return _streamed(channel, lambda operation: _fill(operation.reserve), "reserve.reservation")
+
+
+def query_pipeline(channel: Any) -> list[Call]:
+    """Return the same of GetStock."""
+    return _streamed(channel, lambda operation: _ask(operation.get_stock), "get_stock")
+
+
+def _streamed(channel: Any, fill: Callable[[Any], Any], wanted: str) -> list[Call]:
     stream: Any = stock_pb2_grpc.StockServiceStub(channel).Pipeline()
+    kind, _, part = wanted.partition(".")
+
+    def is_wanted(result: Any) -> bool:
+        return bool(result.HasField(kind) and (not part or getattr(result, kind).HasField(part)))
 
     async def call() -> int:
         frame = pb.PipelineRequest()
         for tag in range(FRAME):  # filled in where it stands: half the cost on this side
-            _fill(frame.operations.add(tag=tag).reserve)
+            fill(frame.operations.add(tag=tag))
         await stream.write(frame)
         response = await stream.read()
-        if not all(result.reserve.HasField("reservation") for result in response.results):
+        if not all(map(is_wanted, response.results)):
             raise RuntimeError("a frame held an operation that failed")
         return len(response.results)
 
@@ -95,6 +126,8 @@ KINDS: dict[str, Callable[[grpc.aio.Channel], list[Call]]] = {
     "echo": echo,
     "reserve": reserve,
     "pipeline": pipeline,
+    "query": query,
+    "query_pipeline": query_pipeline,
 }
 
 

@@ -263,7 +263,8 @@ async def serve(config: ServerConfig, *, share_port: bool = False) -> None:
         stop.cancel()
         log.info("draining", timeout_ms=config.drain_timeout_ms)
     calls = {" ".join(key): count for key, count in sorted(server.calls.counters.items())}
-    log.info("served", calls=calls, **asdict(server.batcher.counters))
+    audit = {"audit": asdict(server.kept.trail.counters)} if server.kept else {}
+    log.info("served", calls=calls, **asdict(server.batcher.counters), **audit)
     for task in done - {stop}:
         task.result()
 

@@ -60,8 +60,8 @@ class ServerConfig:
     )
     audit_overflow_mutations: str = _setting(
         "block",
-        "when the audit trail or the archive is behind, Reserve and its like: block, or go on and"
-        " drop-and-count",
+        "when the audit trail or the archive is behind, Reserve and changes of items: block, or go"
+        " on and drop-and-count",
         choices=("block", "drop-and-count"),
     )
     audit_overflow_queries: str = _setting(
@@ -70,7 +70,10 @@ class ServerConfig:
         choices=("block", "drop-and-count"),
     )
     audit_queue_len_max: int = _setting(
-        50_000, "audit records that wait to be written before the trail is full", low=1
+        50_000, "SKUs of audit records that wait to be written before the trail is full", low=1
+    )
+    audit_stream_max: int = _setting(
+        4_096, "groups of audit records, of 256 KiB, that wait in the store to be archived", low=1
     )
     archive_backlog_max: int = _setting(
         1_000_000, "ledger entries that wait to be archived before the archive is behind", low=1

@@ -64,7 +64,7 @@ async def keeping(
         # What answers wait for must not pause; what came during a transaction is the next one.
         pause_s = 0.0 if config.durability == "archived" else PAUSE_S
         archiver = Archiver(reader, archive, keeper, tail, Pace(config.ledger_keep, pause_s))
-        limits = TrailLimits(records_max=config.audit_queue_len_max)
+        limits = TrailLimits(config.audit_queue_len_max, config.audit_stream_max)
         trail = Trail(keeper, store, cell=config.cell, limits=limits)
         stack.push_async_callback(trail.aclose)
         trail.note_configuration(config.shown())

@@ -8,12 +8,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 from redis.asyncio import Redis
 
 from holdfast.v1 import stock_pb2, types_pb2
 from holdfast_server.ledger.archive import QUERIES, Archive
 from holdfast_server.ledger.audit import AuditKind, AuditRecord, read_record
+from holdfast_server.ledger.query_archiver import QueryArchiver
+from holdfast_server.model import Context
 from holdfast_server.rpc import messages
 from holdfast_server.stores.redis.keeper import Fenced, RedisKeeper
 from tests.archives import sqlite_url
@@ -169,3 +172,113 @@ async def test_a_late_leader_drops_no_records(store_url: str) -> None:
     assert after.records == [b"d"]
     await asyncio.sleep(0)
     await keeper.aclose()
+
+
+async def test_a_group_of_records_is_added_once(store_url: str) -> None:
+    keeper = RedisKeeper(store_url)
+    assert await keeper.last_mark() == ""
+    assert await keeper.add_queries("one", 1, [b"a"]) == 1
+    assert await keeper.add_queries("one", 1, [b"a"]) == 1
+    assert await keeper.add_queries("other", 1, [b"b"]) == 2
+    assert await keeper.add_queries("one", 2, []) == 2
+    assert await keeper.add_queries("one", 2, [b"c"]) == 3
+    waiting = await keeper.queries("", count=9)
+    assert waiting is not None
+    assert waiting.records == [b"a", b"b", b"c"]
+    assert await keeper.last_mark() == waiting.mark
+    await keeper.drop_queries(await keeper.claim(), waiting.mark)
+    assert await keeper.last_mark() == waiting.mark
+    await keeper.aclose()
+
+
+def a_record(number: int) -> bytes:
+    fields = (AuditKind.QUERY, number, f"q-{number}", 0, "shop", Context(), 1, number)
+    return AuditRecord(*fields, 1, [["sku"], [b""]]).pack(0)
+
+
+def grouped(number: int) -> dict[Any, Any]:
+    return {"e": msgpack.packb([a_record(number)])}
+
+
+async def archived_numbers(archive: Archive) -> list[int]:
+    found = await archive.leaves(QUERIES, 0, 1_000)
+    return [read_record(leaf).sequence for leaf in found]
+
+
+@asynccontextmanager
+async def leading(keeper: RedisKeeper, archive: Archive) -> AsyncIterator[None]:
+    work = QueryArchiver(keeper, archive).lead(await keeper.claim())
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+@pytest.mark.parametrize("years", [1, -1])
+async def test_a_stream_that_lost_its_end_is_archived_once(
+    store_url: str, tmp_path: Path, years: int
+) -> None:
+    """Records 1 to 50 were archived; 1 to 40 are back and 51 is new, by a clock that jumped."""
+    keeper, now_ms = RedisKeeper(store_url), 1_700_000_000_000
+    later_ms = now_ms + years * 31_536_000_000
+    async with Redis.from_url(store_url) as store, Archive.open(sqlite_url(tmp_path)) as archive:
+        for number in range(1, 51):
+            await store.xadd("{c0}:queries", grouped(number), id=f"{now_ms}-{number}")
+        async with leading(keeper, archive):
+            await until(lambda: is_archived(archive, 50))
+        await store.delete("{c0}:queries")
+        if years > 0:
+            for number in range(1, 41):
+                await store.xadd("{c0}:queries", grouped(number), id=f"{now_ms}-{number}")
+        else:  # all of them got new ids, which are below those of before
+            for number in range(1, 41):
+                await store.xadd("{c0}:queries", grouped(number), id=f"{later_ms}-{number}")
+        await store.xadd("{c0}:queries", grouped(51), id=f"{later_ms}-51")
+        async with leading(keeper, archive):
+            await until(lambda: is_archived(archive, 51))
+        assert await archived_numbers(archive) == list(range(1, 52))
+    await keeper.aclose()
+
+
+async def is_archived(archive: Archive, number: int) -> bool:
+    return (await archive.archived(QUERIES)).sequence >= number
+
+
+async def test_servers_of_one_store_archive_what_each_of_them_answered(
+    valkey_url: str, tmp_path: Path
+) -> None:
+    settings = {"data": str(tmp_path), "redis_url": valkey_url, "archive": "sqlite"}
+    addresses = [free_address(), free_address()]
+    async with (
+        server_process(listen=addresses[0], **settings),
+        server_process(listen=addresses[1], **settings),
+        connected(addresses[0]) as one,
+        connected(addresses[1]) as other,
+        Archive.open(sqlite_url(tmp_path)) as archive,
+    ):
+        sku = await one.put(3)
+        asked = stock_pb2.GetStockRequest(skus=[sku])
+        calls = [client.stock.GetStock(asked) for _ in range(40) for client in (one, other)]
+        told = {answer.query_id: answer async for answer in answers_of(calls)}
+        found = await records(archive, 82)
+        assert len(found) == len(told) == 80
+        for record in found:
+            (level,) = record.levels
+            assert level is not None
+            assert messages.level(level, record.time_ms) == told[record.id].levels[0]
+
+
+async def answers_of(calls: Any) -> AsyncIterator[Any]:
+    for call in calls:
+        yield await call
+
+
+async def test_what_is_left_is_recorded_when_a_server_stops(tmp_path: Path) -> None:
+    async with serving(archive="sqlite", data=str(tmp_path)) as server:
+        asked = stock_pb2.GetStockRequest(skus=[await server.put(3)])
+        told = [(await server.stock.GetStock(asked)).query_id for _ in range(20)]
+    async with audited(tmp_path) as (_server, archive):
+        found = await records(archive, 22)
+    assert [record.id for record in found] == told

@@ -25,6 +25,7 @@ from holdfast_server.ledger.leaf import StoredBatch, read_batch
 from holdfast_server.ledger.reading import Reading
 
 LEDGER, QUERIES = "ledger", "queries"
+SLICE = 64  # audit records read before calls go in between: 0.4 ms
 RANGE = 65_536  # leaves that go together: 256 bundles of the log
 
 
@@ -110,6 +111,8 @@ class Archive(Reading):
                 said = (number, record.time_ms, int(record.kind), record.id, *who)
                 rows.append((*said, record.sequence, leaf))
                 time_ms, epoch = max(time_ms, record.time_ms), max(epoch, record.epoch)
+                if not number % SLICE:
+                    await asyncio.sleep(0)
             now = Archived(epoch, at.sequence + len(rows), time_ms, mark)
             await self._database.put(connection, schema.queries, rows)
             await self._database.put(connection, schema.positions, [(QUERIES, *now)])

@@ -6,7 +6,7 @@ them and the time (`pressure`), so nothing is kept that could disagree with it.
 
 | kind | asked | answered |
 |---|---|---|
-| QUERY | SKUs of the whole query | SKUs of this part, rows of their levels (empty: no such SKU) |
+| QUERY | how many SKUs were asked for in all | SKUs of this part, rows of their levels |
 | DECISION | operation, lines, what else was asked | code, detail, SKUs, rows of their levels |
 | WATCH | SKUs, how many, the sequence to resume after | sequence first told, levels told by then |
 | WATCH_END | nothing | last sequence told, why the server ended it (empty: the reader left) |

@@ -596,7 +596,7 @@ class GetStockResponse(_message.Message):
     """Where the levels come from."""
     query_id: _builtins.str
     """Name of this query in the audit trail, for LedgerService.ReplayDecision. Empty: the server keeps no trail of
-    queries.
+    queries, or had no room for this one.
     """
     @_builtins.property
     def levels(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.StockLevel]:

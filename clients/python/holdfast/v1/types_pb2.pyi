@@ -313,7 +313,8 @@ Global___Line: _TypeAlias = Line  # noqa: Y015
 @_typing.final
 class Context(_message.Message):
     """What a caller says about itself and its reasons. It is recorded in the ledger and never interpreted,
-    except that `channel` selects the channel quota of an item. Each field is at most 1,024 bytes.
+    except that `channel` selects the channel quota of an item. Each field is at most 1,024 bytes. What is recorded is
+    kept for years and cannot be changed: name agents, sessions and carts here, never people or what identifies them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
