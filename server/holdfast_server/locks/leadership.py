@@ -9,7 +9,7 @@ from contextlib import suppress
 import structlog
 
 from holdfast_server.errors import StoreFault
-from holdfast_server.locks.redlock import Redlock
+from holdfast_server.locks.redlock import LockTaken, LockUnreachable, Redlock
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,9 @@ class Leadership:
         which it is tried again.
         """
         while True:
-            if await self._lock.acquire() is None:
+            try:
+                await self._lock.acquire()
+            except (LockTaken, LockUnreachable):
                 await asyncio.sleep(max(self._lock.pause_s(), self._lock.ttl_s / 10))
                 continue
             try:
