@@ -15,6 +15,7 @@ import structlog
 
 from holdfast_server.config import ServerConfig
 from holdfast_server.engine.archived import ArchivedStore
+from holdfast_server.engine.audited import AuditedStore
 from holdfast_server.engine.batcher import Batcher, BatchLimits, Store
 from holdfast_server.engine.load import LoadBounds, LoadGauge, watch_load
 from holdfast_server.engine.sweeper import sweep_forever
@@ -106,10 +107,18 @@ def _store_config(config: ServerConfig, url: str) -> RedisStoreConfig:
 
 
 def _deciding(config: ServerConfig, store: RedisStore, kept: Kept | None) -> Store:
-    """Return what decides batches: the store, and the archive behind it if answers wait for it."""
-    if kept is None or config.durability != "archived":
+    """Return what decides batches: the store, with all that is kept of what it answers."""
+    if kept is None:
         return store
-    return ArchivedStore(store, kept.progress, config.store_timeout_ms / 1000)
+    audited = AuditedStore(
+        store,
+        kept.trail,
+        blocks_mutations=config.audit_overflow_mutations == "block",
+        blocks_queries=config.audit_overflow_queries == "block",
+    )
+    if config.durability != "archived":
+        return audited
+    return ArchivedStore(audited, kept.progress, config.store_timeout_ms / 1000)
 
 
 def _hub_limits(config: ServerConfig) -> HubLimits:
@@ -162,13 +171,14 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         source = RedisTail(url, reader, cell=config.cell, timeout_ms=config.store_timeout_ms)
         stack.push_async_callback(source.aclose)
         tail = Tail(source, stale_s=config.watch_stale_ms / 1000)
-        kept = await stack.enter_async_context(keeping(config, url, reader, tail))
+        kept = await stack.enter_async_context(keeping(config, url, store, reader, tail))
         batcher = Batcher(_deciding(config, store, kept), limits, gauge)
         calls = Calls(Identities(principals), gauge)
         levels = Levels(source.level, level_field)
         hub = Hub(source, tail, levels, answered=store, limits=_hub_limits(config))
         history = History(reader, kept.archive if kept else None)
-        backend = Backend(batcher, reader, history, tail, hub)
+        trail = kept.trail if kept else None
+        backend = Backend(batcher, reader, history, tail, hub, trail)
         rpc = RpcServer(config, calls, backend, share_port=share_port)
         target = await rpc.start()
         tasks = await stack.enter_async_context(

@@ -57,6 +57,23 @@ class ServerConfig:
     ledger_keep: int = _setting(
         100_000, "archived ledger entries that the store keeps", low=0, high=100_000_000
     )
+    audit_overflow_mutations: str = _setting(
+        "block",
+        "when the audit trail or the archive is behind, Reserve and its like: block, or go on and"
+        " drop-and-count",
+        choices=("block", "drop-and-count"),
+    )
+    audit_overflow_queries: str = _setting(
+        "drop-and-count",
+        "the same of GetStock",
+        choices=("block", "drop-and-count"),
+    )
+    audit_queue_len_max: int = _setting(
+        50_000, "audit records that wait to be written before the trail is full", low=1
+    )
+    archive_backlog_max: int = _setting(
+        1_000_000, "ledger entries that wait to be archived before the archive is behind", low=1
+    )
     lock_urls: str = _setting(
         "",
         "masters that elect who archives, an odd number of URLs parted by commas; none = the store",

@@ -14,7 +14,9 @@ from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.archiver import Archiver, Progress, Tail
 from holdfast_server.ledger.database import archive_url
 from holdfast_server.ledger.faults import ArchiveUnusable
-from holdfast_server.locks.leadership import Leadership
+from holdfast_server.ledger.query_archiver import QueryArchiver
+from holdfast_server.ledger.trail import History, Trail, TrailLimits
+from holdfast_server.locks.leadership import Leadership, Work
 from holdfast_server.locks.redlock import LockMisconfigured, Redlock
 from holdfast_server.stores.redis.keeper import ARCHIVER, RedisKeeper
 from holdfast_server.stores.redis.reader import RedisReader
@@ -26,6 +28,7 @@ class Kept:
 
     archive: Archive
     archiver: Archiver
+    trail: Trail
     leadership: Leadership
     works: Sequence[Coroutine[Any, Any, None]]
 
@@ -37,7 +40,7 @@ class Kept:
 
 @asynccontextmanager
 async def keeping(
-    config: ServerConfig, url: str, reader: RedisReader, tail: Tail
+    config: ServerConfig, url: str, store: History, reader: RedisReader, tail: Tail
 ) -> AsyncIterator[Kept | None]:
     """Open the archive of a server, or none; its works are the caller's to run.
 
@@ -53,9 +56,35 @@ async def keeping(
         lock = _lock(config, url)
         stack.push_async_callback(lock.aclose)
         archiver = Archiver(reader, archive, keeper, tail, keep=config.ledger_keep)
+        limits = TrailLimits(records_max=config.audit_queue_len_max)
+        trail = Trail(keeper, store, cell=config.cell, limits=limits)
+        stack.push_async_callback(trail.aclose)
+        trail.note_configuration(config.shown())
         leadership = Leadership(ARCHIVER, lock, keeper.claim)
-        works = [leadership.run(archiver.lead), keeper.hear(archiver.progress.reach)]
-        yield Kept(archive, archiver, leadership, works)
+        leading = _together(archiver.lead, QueryArchiver(keeper, archive).lead)
+        works = [
+            leadership.run(leading),
+            keeper.hear(archiver.progress.reach),
+            trail.run(),
+        ]
+        yield Kept(archive, archiver, trail, leadership, works)
+
+
+def _together(*works: Work) -> Work:
+    """Return work that is all of these at once; the error of one ends all, and is raised."""
+
+    async def lead(token: int) -> None:
+        tasks = [asyncio.ensure_future(work(token)) for work in works]
+        try:
+            done, _rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    return lead
 
 
 @asynccontextmanager

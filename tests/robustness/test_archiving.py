@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -18,6 +19,7 @@ from tests.archives import sqlite_url
 from tests.robustness.load import check_promises, stocked, under_load
 from tests.robustness.processes import free_address, server_process
 from tests.serving import (
+    POLL_S,
     Client,
     Failure,
     Serving,
@@ -35,25 +37,32 @@ KILLS, STEPS = 2, 150
 
 
 async def is_archived(archive: Archive, url: str) -> None:
-    """Wait until a store at rest is archived, and compare both, byte for byte."""
-    async with Redis.from_url(url) as store:
-        cell: Any = store
-
-        async def has_all() -> bool:
-            return int(await cell.hget("{c0}:meta", "sequence")) == (await archive.archived())[1]
-
-        await until(has_all)
-        rows = await cell.hgetall("{c0}:items")
-        holds = await cell.hgetall("{c0}:holds")
-    items = {sku.encode(): row async for sku, row in archive.items()}
-    places = {f"{sku}\x1f{at}".encode(): row async for sku, at, row in archive.locations()}
+    """Wait until all of a store is archived, and compare both, byte for byte."""
+    while True:  # holds may still run out
+        sequence, rows, holds = await stored(url)
+        is_there = (await archive.archived()).sequence == sequence
+        items = {sku.encode(): row async for sku, row in archive.items()}
+        places = {f"{sku}\x1f{at}".encode(): row async for sku, at, row in archive.locations()}
+        live = {name.encode(): record async for name, record in archive.held()}
+        if is_there and (await archive.archived()).sequence == sequence:
+            break
+        await asyncio.sleep(POLL_S)
     assert items == {field: row for field, row in rows.items() if US not in field}
     assert places == {f: row for f, row in rows.items() if US in f and not f.startswith(US)}
-    live = {name.encode(): record async for name, record in archive.held()}
     assert live == {name: record for name, record in holds.items() if record[:1] == b"H"}
-    sequence = (await archive.archived()).sequence
     numbers = [entry.sequence for entry in await archive.entries(1, limit=sequence + 1)]
     assert numbers == list(range(1, sequence + 1))
+
+
+async def stored(url: str) -> tuple[int, dict[bytes, bytes], dict[bytes, bytes]]:
+    """Return sequence, rows and holds of a store as of one moment."""
+    async with Redis.from_url(url) as store:
+        cell: Any = store.pipeline(transaction=True)
+        cell.hget("{c0}:meta", "sequence")
+        cell.hgetall("{c0}:items")
+        cell.hgetall("{c0}:holds")
+        sequence, rows, holds = await cell.execute()
+    return int(sequence), rows, holds
 
 
 @asynccontextmanager

@@ -58,7 +58,14 @@ def test_variables_of_the_client_and_of_other_programs_are_left_alone() -> None:
         ({"workers": 0}, "workers must be at least 1, not 0"),
         ({"workers": 65}, "workers must be at most 64, not 65"),
         ({"retention_ms": 999}, "retention_ms must be at least 1000, not 999"),
-        ({"durability": "never"}, "durability must be one of memory, second, always, not 'never'"),
+        (
+            {"durability": "never"},
+            "durability must be one of memory, second, always, archived, not 'never'",
+        ),
+        (
+            {"durability": "archived", "archive": "off"},
+            "durability archived needs an archive, and archive is off",
+        ),
         ({"lanes": "two"}, "flags: lanes must be a whole number, not 'two'"),
         ({"lanes": 2.0}, "flags: lanes must be of type int"),
         ({"lanes": True}, "flags: lanes must be of type int"),

@@ -17,6 +17,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from holdfast_server.ledger import schema
+from holdfast_server.ledger.audit import read_record
 from holdfast_server.ledger.database import Database
 from holdfast_server.ledger.faults import ArchiveConflict, ArchiveGap
 from holdfast_server.ledger.folding import Folding
@@ -96,6 +97,22 @@ class Archive(Reading):
                 await self._database.put(connection, table, rows)
             await self._database.put(connection, schema.positions, [(LEDGER, *at)])
         return at
+
+    async def apply_queries(self, records: Sequence[bytes], mark: str) -> Archived:
+        """Archive audit records in one transaction with their place in the store's stream."""
+        async with self._database.writing() as connection:
+            at = await _position(connection, QUERIES)
+            rows, time_ms, epoch = [], at.time_ms, at.epoch
+            for number, leaf in enumerate(records, start=at.sequence + 1):
+                record = read_record(leaf)
+                who = (record.principal, record.context.session_id)
+                said = (number, record.time_ms, int(record.kind), record.id, *who)
+                rows.append((*said, record.sequence, leaf))
+                time_ms, epoch = max(time_ms, record.time_ms), max(epoch, record.epoch)
+            now = Archived(epoch, at.sequence + len(rows), time_ms, mark)
+            await self._database.put(connection, schema.queries, rows)
+            await self._database.put(connection, schema.positions, [(QUERIES, *now)])
+        return now
 
     async def add_reviews(self, reviews: Sequence[Review]) -> None:
         """Note what a person has to look at."""

@@ -10,6 +10,7 @@ from sqlalchemy import Select, func, select
 
 from holdfast_server.kernel.records import decode_reservation
 from holdfast_server.ledger import schema
+from holdfast_server.ledger.audit import AuditRecord, read_record
 from holdfast_server.ledger.database import Database
 from holdfast_server.ledger.faults import ArchivePurged
 from holdfast_server.ledger.leaf import entry_of
@@ -115,6 +116,30 @@ class Reading:
             .limit(limit)
         )
         return [last for (last,) in found]
+
+    async def queries_of(self, name: str) -> list[AuditRecord]:
+        """Return the records of a query, or of a reservation's refusals, in order."""
+        table = schema.queries
+        return await self._records(table.c.id == name)
+
+    async def queries_in(
+        self, principal: str, session: str, *, before_ms: int, limit: int
+    ) -> list[AuditRecord]:
+        """Return what a principal asked in a session up to a time: the newest, in order."""
+        table = schema.queries
+        found = await self._all(
+            select(table.c.leaf)
+            .where(table.c.session == session, table.c.principal == principal)
+            .where(table.c.time_ms <= before_ms)
+            .order_by(table.c.number.desc())
+            .limit(limit)
+        )
+        return [read_record(leaf) for (leaf,) in reversed(found)]
+
+    async def _records(self, which: Any) -> list[AuditRecord]:
+        table = schema.queries
+        found = await self._all(select(table.c.leaf).where(which).order_by(table.c.number))
+        return [read_record(leaf) for (leaf,) in found]
 
     # ---- The state ----
 

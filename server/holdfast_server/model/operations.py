@@ -89,6 +89,8 @@ class GetStock(NamedTuple):
     """Read the levels of some SKUs as they stand, due expiries included."""
 
     skus: tuple[str, ...]
+    caller: Caller = Caller("", False)
+    context: Context = Context()
 
 
 class Policy(NamedTuple):

@@ -230,6 +230,6 @@ def get_stock(request: stock.GetStockRequest, caller: Caller) -> GetStock:
         check.bad("skus", f"must number 1 to {SKUS_MAX}, not {len(request.skus)}")
     for index, sku in enumerate(request.skus):
         check.sku(f"skus[{index}]", sku)
-    check.context(request)
+    context = check.context(request)
     check.done()
-    return GetStock(tuple(dict.fromkeys(request.skus)))
+    return GetStock(tuple(dict.fromkeys(request.skus)), caller, context)

@@ -58,6 +58,8 @@ def put_get_stock(
     """Fill in the answer to a GetStock: levels in the order asked, and what does not exist."""
     response.sequence = outcome.sequence
     response.source = types_pb2.SOURCE_STORE
+    if outcome.detail:
+        response.query_id = outcome.detail
     for sku, level in zip(operation.skus, outcome.levels, strict=True):
         if level is None:
             response.missing_skus.append(sku)

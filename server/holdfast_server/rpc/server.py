@@ -22,6 +22,7 @@ from holdfast.v1 import (
 from holdfast_server.config import ServerConfig
 from holdfast_server.engine.batcher import Batcher
 from holdfast_server.ledger.history import History
+from holdfast_server.ledger.trail import Trail
 from holdfast_server.rpc.call import MALFORMED, Calls
 from holdfast_server.rpc.health import SERVICE as HEALTH_SERVICE
 from holdfast_server.rpc.health import Health
@@ -113,6 +114,7 @@ class Backend(NamedTuple):
     history: History
     tail: Tail
     hub: Hub
+    trail: Trail | None = None
 
 
 class RpcServer:
@@ -128,14 +130,14 @@ class RpcServer:
     ) -> None:
         self._config = config
         self._calls = calls
-        batcher, reader, history, tail, hub = backend
+        batcher, reader, history, tail, hub, trail = backend
         self._batcher = batcher
         self._hub = hub
         self.health = Health()
         self._server = grpc.aio.server(options=options(config, share_port=share_port))
         target: Any = _Registry(self._server)
         stock_pb2_grpc.add_StockServiceServicer_to_server(
-            StockServicer(calls, batcher, Watch(calls, hub, config.cell), history), target
+            StockServicer(calls, batcher, Watch(calls, hub, config.cell, trail), history), target
         )
         inventory_pb2_grpc.add_InventoryServiceServicer_to_server(
             InventoryServicer(calls, batcher, reader, history), target

@@ -7,7 +7,8 @@ one after the other, because protobuf lets the fields of a message be joined so.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import grpc
@@ -15,7 +16,9 @@ import grpc
 from holdfast.v1 import stock_pb2 as pb
 from holdfast_server.engine.load import ServerLoad
 from holdfast_server.errors import HoldfastError, ResumeTokenExpired, SlowConsumer, StoreUnavailable
-from holdfast_server.model import Level, Position
+from holdfast_server.ledger.audit import AuditKind
+from holdfast_server.ledger.trail import Trail
+from holdfast_server.model import Caller, Level, Position
 from holdfast_server.rpc import messages, tokens
 from holdfast_server.rpc.arguments import Arguments
 from holdfast_server.rpc.call import READERS, Calls, Context, check_message
@@ -26,8 +29,8 @@ SKUS_MAX = 10_000
 TOKEN_BYTES_MAX = 1_024
 INTERVAL_MS_MAX = 60_000
 HEARTBEAT_MS_MIN, HEARTBEAT_MS_DEFAULT = 1_000, 5_000
-# A token of another server of this cell may be ahead of this one by as much as its tail lags.
 HEADS_MAX = 256
+SKUS_NOTED = 200  # of a watch in the audit trail; how many there are is always noted
 
 _GAPS = frozenset({pb.ON_GAP_UNSPECIFIED, pb.ON_GAP_RESYNC, pb.ON_GAP_FAIL})
 
@@ -96,8 +99,9 @@ def wanted(request: pb.WatchRequest) -> Wanted:
 class Watch:
     """Serves streams of levels."""
 
-    def __init__(self, calls: Calls, hub: Hub, cell: int) -> None:
+    def __init__(self, calls: Calls, hub: Hub, cell: int, trail: Trail | None = None) -> None:
         self._calls = calls
+        self._trail = trail
         self._hub = hub
         self._cell = cell
         self._heads: dict[tuple[object, ...], bytes] = {}
@@ -108,7 +112,7 @@ class Watch:
         A stream that its reader leaves, or its connection loses, is cancelled: that always passes.
         """
         async with self._calls.answering("StockServicer.Watch", context):
-            self._calls.begin(context, READERS)
+            caller = self._calls.begin(context, READERS)
             check_message(request)
             asked = wanted(request)
             await self._hub.ready()
@@ -117,7 +121,39 @@ class Watch:
             await context.send_initial_metadata(())
             with self._hub.watching(asked.skus, asked.pace) as watcher:
                 await self._start(watcher, asked)
-                await self._tell(watcher, asked, context)
+                with self._audited(watcher, asked, caller):
+                    await self._tell(watcher, asked, context)
+
+    @contextmanager
+    def _audited(self, watcher: Watcher, asked: Wanted, caller: Caller) -> Iterator[None]:
+        """Note the watch in the audit trail: what it asks for, and how far it was told.
+
+        What it was told in between follows from the ledger: levels are a function of the sequence.
+        """
+        if self._trail is None:
+            yield
+            return
+        name = self._trail.query_id()
+        began = watcher.resumes_at
+        self._note(AuditKind.WATCH, name, caller, (asked.skus[:SKUS_NOTED], len(asked.skus), began))
+        try:
+            yield
+        finally:
+            ending = watcher.ending.name if watcher.ending else ""
+            self._note(AuditKind.WATCH_END, name, caller, None, (watcher.resumes_at, ending))
+
+    def _note(
+        self, kind: AuditKind, name: str, caller: Caller, asked: object, answered: object = None
+    ) -> None:
+        assert self._trail is not None
+        self._trail.note_watch(
+            kind,
+            name=name,
+            principal=caller.principal,
+            now_ms=self._hub.now_ms,
+            asked=asked,
+            answered=answered,
+        )
 
     async def _start(self, watcher: Watcher, asked: Wanted) -> None:
         """Put the watcher where its token says, or at a snapshot.  Raises ResumeTokenExpired."""

@@ -107,6 +107,11 @@ class Hub:
     def __len__(self) -> int:
         return len(self._watchers)
 
+    @property
+    def now_ms(self) -> int:
+        """Return the time by the store's clock."""
+        return self._tail.now_ms
+
     async def ready(self) -> None:
         """Wait until the levels are those of the store, with all that this process has answered.
 

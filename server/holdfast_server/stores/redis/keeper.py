@@ -8,9 +8,10 @@ nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import msgpack
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
@@ -28,6 +29,13 @@ class Fenced(StoreUnavailable):
     """Another one leads by now: nothing was changed."""
 
 
+class Waiting(NamedTuple):
+    """Audit records that are to be archived, and the id of the last stream entry they are of."""
+
+    mark: str
+    records: Sequence[bytes]
+
+
 class RedisKeeper:
     """Privileged verbs of one cell.  Raises StoreUnavailable."""
 
@@ -41,6 +49,7 @@ class RedisKeeper:
         )
         self._claim = (lua_root() / "redis" / "claim.lua").read_text(encoding="utf-8")
         self._archived = f"#!lua\n{flatten('redis/archived')}"
+        self._drop_queries = f"#!lua\n{flatten('redis/drop_queries')}"
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -62,6 +71,35 @@ class RedisKeeper:
         """Return how far the ledger is archived, as far as this store knows."""
         found: Any = self._redis.hget(self._keys.meta, "archived")
         return int(await read(found) or 0)
+
+    # ---- Audit records ----
+
+    async def add_queries(self, records: Sequence[bytes]) -> int:
+        """Add audit records as one stream entry; return how many entries wait to be archived."""
+        pipe = self._redis.pipeline(transaction=False)
+        if records:
+            pipe.xadd(self._ledger_keys.queries, {"e": msgpack.packb(list(records))})
+        pipe.xlen(self._ledger_keys.queries)
+        return int((await read(pipe.execute()))[-1])
+
+    async def queries(self, after: str, *, count: int) -> Waiting | None:
+        """Return the audit records that came after a stream id, None for none."""
+        found = await read(
+            self._redis.xrange(
+                self._ledger_keys.queries, min=f"({after}" if after else "-", count=count
+            )
+        )
+        if not found:
+            return None
+        groups = [msgpack.unpackb(fields[b"e"]) for _id, fields in found]
+        return Waiting(found[-1][0].decode(), [record for group in groups for record in group])
+
+    async def drop_queries(self, token: int, through: str) -> None:
+        """Drop audit records that are archived.  Raises Fenced."""
+        keys = (self._ledger_keys.queries, self._ledger_keys.fences)
+        await self._eval(self._drop_queries, keys, ARCHIVER, token, through)
+
+    # ---- What all hear ----
 
     async def hear(self, reach: Callable[[int], None]) -> None:
         """Tell of each new archived position, until cancelled.  Never raises a fault."""

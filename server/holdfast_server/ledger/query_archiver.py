@@ -1,0 +1,81 @@
+"""From the store's stream of audit records into the archive, in order, by whoever leads.
+
+The place in the stream stands in the same transaction as the records; so each is archived once.
+Stream ids go by the store's clock, so after a store was lost they go on above those of before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from holdfast_server.errors import StoreFault
+from holdfast_server.ledger.archive import QUERIES, Archive
+
+log = structlog.get_logger(__name__)
+
+GROUPS_MAX = 32
+LOOK_S = 0.25
+RETRY_S = 1.0
+
+
+class Waiting(Protocol):
+    """Some records that are to be archived, and the id of the last stream entry they are of."""
+
+    @property
+    def mark(self) -> str:
+        """Return the id."""
+        ...
+
+    @property
+    def records(self) -> Sequence[bytes]:
+        """Return the records."""
+        ...
+
+
+class Source(Protocol):
+    """Where records wait to be archived."""
+
+    async def queries(self, after: str, *, count: int) -> Waiting | None:
+        """Return what came after a stream id, None for nothing."""
+        ...
+
+    async def drop_queries(self, token: int, through: str) -> None:
+        """Drop what is archived.  Raises Fenced when another one leads."""
+        ...
+
+
+class QueryArchiver:
+    """Moves audit records into the archive.  `lead` is work of the leader."""
+
+    def __init__(self, source: Source, archive: Archive) -> None:
+        self._source, self._archive = source, archive
+        self._fault = ""
+
+    async def lead(self, token: int) -> None:
+        """Archive until cancelled.  Raises Fenced when another one leads."""
+        while True:
+            try:
+                while await self._step(token):
+                    self._fault = ""
+                await asyncio.sleep(LOOK_S)
+            except StoreFault as fault:
+                if type(fault).__name__ == "Fenced":
+                    raise
+                if str(fault) != self._fault:
+                    log.error("cannot archive the audit trail", fault=str(fault))
+                self._fault = str(fault)
+                await asyncio.sleep(RETRY_S)
+
+    async def _step(self, token: int) -> bool:
+        """Archive what waits, up to a bound; tell whether there was anything."""
+        at = await self._archive.archived(QUERIES)
+        waiting = await self._source.queries(at.mark, count=GROUPS_MAX)
+        if waiting is None:
+            return False
+        await self._archive.apply_queries(waiting.records, waiting.mark)
+        await self._source.drop_queries(token, waiting.mark)
+        return True
