@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from holdfast_server.config import ConfigError, ServerConfig
+from holdfast_server.errors import StoreFault
 from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.archiver import Archiver, Progress, Tail
 from holdfast_server.ledger.database import archive_url
 from holdfast_server.ledger.faults import ArchiveUnusable
 from holdfast_server.ledger.query_archiver import QueryArchiver
-from holdfast_server.ledger.trail import History, Trail, TrailLimits
+from holdfast_server.ledger.recovery import LOOK_S, Recovery
+from holdfast_server.ledger.trail import Trail, TrailLimits
 from holdfast_server.locks.leadership import Leadership, Work
 from holdfast_server.locks.redlock import LockMisconfigured, Redlock
 from holdfast_server.stores.redis.keeper import ARCHIVER, RedisKeeper
 from holdfast_server.stores.redis.reader import RedisReader
+from holdfast_server.stores.redis.rebuilding import RedisRebuilding
+from holdfast_server.stores.redis.store import RedisStore
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,16 @@ class Kept:
 
 @asynccontextmanager
 async def keeping(
-    config: ServerConfig, url: str, store: History, reader: RedisReader, tail: Tail
+    config: ServerConfig, url: str, store: RedisStore, reader: RedisReader, tail: Tail
 ) -> AsyncIterator[Kept | None]:
-    """Open the archive of a server, or none; its works are the caller's to run.
+    """Open the archive of a server, or none, and its store; the works are the caller's to run.
+
+    A store that is behind the archive is rebuilt first.
 
     Raises ConfigError for what can never be one, StoreUnavailable for one that is out of reach.
     """
     if config.archive == "off":
+        await store.open()
         yield None
         return
     async with AsyncExitStack() as stack:
@@ -57,13 +64,21 @@ async def keeping(
         stack.push_async_callback(lock.aclose)
         archiver = Archiver(reader, archive, keeper, tail, keep=config.ledger_keep)
         limits = TrailLimits(records_max=config.audit_queue_len_max)
+        leadership = Leadership(ARCHIVER, lock, keeper.claim)
+        leading: list[Work] = [archiver.lead, QueryArchiver(keeper, archive).lead]
+        works: list[Coroutine[Any, Any, None]] = []
+        if config.on_rollback == "recover":
+            recovery = await stack.enter_async_context(_recovery(config, url, reader, archive))
+            while await recovery.trouble() is not None:
+                await leadership.run_once(recovery.mend)
+            leading = [_in_turn(recovery.mend, _together(*leading, recovery.until_trouble))]
+            works.append(_renew(store, recovery))
+        await store.open()
         trail = Trail(keeper, store, cell=config.cell, limits=limits)
         stack.push_async_callback(trail.aclose)
         trail.note_configuration(config.shown())
-        leadership = Leadership(ARCHIVER, lock, keeper.claim)
-        leading = _together(archiver.lead, QueryArchiver(keeper, archive).lead)
-        works = [
-            leadership.run(leading),
+        works += [
+            leadership.run(_together(*leading)),
             keeper.hear(archiver.progress.reach),
             trail.run(),
         ]
@@ -85,6 +100,37 @@ def _together(*works: Work) -> Work:
             task.result()
 
     return lead
+
+
+def _in_turn(first: Work, then: Work) -> Work:
+    """Return work that is one and then the other, again and again."""
+
+    async def lead(token: int) -> None:
+        while True:
+            await first(token)
+            await then(token)
+
+    return lead
+
+
+async def _renew(store: RedisStore, recovery: Recovery) -> None:
+    """Go on in a new epoch where the store has lost what even the archive had not got yet."""
+    while True:
+        await asyncio.sleep(LOOK_S)
+        with suppress(StoreFault):
+            if store.is_lost and await recovery.trouble() is None:
+                await store.renew()
+
+
+@asynccontextmanager
+async def _recovery(
+    config: ServerConfig, url: str, reader: RedisReader, archive: Archive
+) -> AsyncIterator[Recovery]:
+    store = RedisRebuilding(url, cell=config.cell)
+    try:
+        yield Recovery(reader, store, archive, cell=config.cell, retention_ms=config.retention_ms)
+    finally:
+        await store.aclose()
 
 
 @asynccontextmanager
