@@ -10,10 +10,9 @@ from random import Random
 from uuid import uuid4
 
 import asyncpg
-import msgpack
 
 from holdfast_bench.peers.postgresql import postgresql
-from holdfast_server.kernel.inprocess import Changes, KernelInProcess, Tables
+from holdfast_server.kernel.inprocess import KernelInProcess, Tables
 from holdfast_server.kernel.records import US_BYTE
 from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.database import archive_url
@@ -28,6 +27,7 @@ from holdfast_server.model import (
     Reserve,
 )
 from holdfast_server.model.operations import Context, Policy
+from tests.recorded import RecordedTables
 
 AGENT, OPERATOR = Caller("agent", False), Caller("operator", True)
 SKUS = ("apple", "banana", "cherry")
@@ -35,22 +35,9 @@ PLACES = ("", "east", "west")
 BEGAN_MS = 1_700_000_000_000
 
 
-class Streamed(Tables):
-    """Tables that also keep each batch as the store's stream has it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bodies: list[bytes] = []
-
-    def write(self, changes: Changes, now_ms: int) -> None:
-        body = [1, self.epoch, now_ms, self.sequence + 1, changes.events, changes.rows]
-        self.bodies.append(msgpack.packb(body, use_bin_type=False))
-        super().write(changes, now_ms)
-
-
-def ledger_of(seed: int, *, batches: int = 40) -> Streamed:
+def ledger_of(seed: int, *, batches: int = 40) -> RecordedTables:
     """Return the tables and the stream of a random history: holds, sales, returns, expiries."""
-    random, tables = Random(seed), Streamed()
+    random, tables = Random(seed), RecordedTables()
     kernel = KernelInProcess(tables)
     now_ms = BEGAN_MS
     put: list[Operation] = [
@@ -69,7 +56,7 @@ def ledger_of(seed: int, *, batches: int = 40) -> Streamed:
     return tables
 
 
-def _some(random: Random, number: int, tables: Streamed) -> list[Operation]:
+def _some(random: Random, number: int, tables: RecordedTables) -> list[Operation]:
     context = Context("a", "s", random.choice(("web", "")), f"ref-{number}", "because it is red")
     operations: list[Operation] = []
     for index in range(random.randrange(1, 8)):

@@ -34,6 +34,7 @@ class Behaviour:
     freezes_s: float = 1.0
     units: int = 10**9  # of each item; what is reserved beyond is refused
     oversells: bool = False  # ... unless it does not care
+    fails: bool = False  # whether a reserve, sent by itself, gets an error for an answer
 
 
 class FakeStock(stock_pb2_grpc.StockServiceServicer):
@@ -46,8 +47,10 @@ class FakeStock(stock_pb2_grpc.StockServiceServicer):
         self._left: dict[str, int] = {}
         self.took_s: list[float] = []
 
-    async def Reserve(self, request: pb.ReserveRequest, _context: Any) -> pb.ReserveResponse:
+    async def Reserve(self, request: pb.ReserveRequest, context: Any) -> pb.ReserveResponse:
         await self._take_time()
+        if self._behaviour.fails:
+            await context.abort(grpc.StatusCode.INTERNAL, "as it was told")
         if not self._behaviour.oversells and not self._grant(request):
             reason = types_pb2.REFUSAL_REASON_OUT_OF_STOCK
             return pb.ReserveResponse(refusal=types_pb2.Refusal(reason=reason))

@@ -18,9 +18,11 @@ import grpc
 import uvloop
 
 from holdfast_bench.benchmarks import (
+    archived,
     durability,
     group_commit,
     memory,
+    proof,
     rpc,
     script_time,
     sku_spread,
@@ -34,10 +36,20 @@ FULL, QUICK = Plan(), Plan(rounds=1, seconds=0.2)
 
 BENCHMARKS: dict[str, Callable[[Plan, StoreAddress], Awaitable[list[Row]]]] = {
     module.__name__.rpartition(".")[2]: module.run
-    for module in (group_commit, sku_spread, rpc, script_time, durability, memory, watch)
+    for module in (
+        group_commit,
+        sku_spread,
+        rpc,
+        script_time,
+        durability,
+        archived,
+        memory,
+        watch,
+        proof,
+    )
 }
 # Brings stores of its own, or measures what the store has little to do with: once is enough.
-ON_FIRST_STORE = {"durability", "watch"}
+ON_FIRST_STORE = {"archived", "durability", "watch", "proof"}
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:

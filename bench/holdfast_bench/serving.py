@@ -1,8 +1,10 @@
 """Run a server to measure in a process of its own, until standard input ends.
 
-    python -m holdfast_bench.serving WHAT CELL
+    python -m holdfast_bench.serving WHAT CELL [ARCHIVE]
 
-WHAT is the URL of a store, for the whole server over a cell of it; or, with any cell,
+WHAT is the URL of a store, for the whole server over a cell of it, which keeps its ledger in an
+archive of its own if ARCHIVE is `on`, and lets answers wait for that if it is `archived`; or, with
+any cell,
 
     echo       a method that returns its request, same gRPC options
     fanout     streams on which one call has the same bytes written
@@ -14,8 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -72,15 +76,20 @@ async def _bare(service: str, handlers: dict[str, Any]) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _holdfast(url: str, cell: str) -> AsyncIterator[str]:
+async def _holdfast(url: str, cell: str, archive: str) -> AsyncIterator[str]:
     config = ServerConfig(listen=LISTEN, redis_url=url, cell=int(cell), archive="off")
+    if archive == "archived":
+        config = replace(config, durability="archived", archive="sqlite")
+    elif archive == "on":
+        config = replace(config, archive="sqlite")
     logs.configure(level="error", style="console")
-    async with running(config) as server:
-        settle_heap()
-        yield server.target
+    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
+        async with running(replace(config, data=folder)) as server:
+            settle_heap()
+            yield server.target
 
 
-def _served(what: str, cell: str) -> AbstractAsyncContextManager[str]:
+def _served(what: str, cell: str, archive: str) -> AbstractAsyncContextManager[str]:
     if what == "echo":
         echo: Any = grpc.unary_unary_rpc_method_handler(_echo)
         return _bare(ECHO_SERVICE, {ECHO_METHOD: echo})
@@ -89,11 +98,11 @@ def _served(what: str, cell: str) -> AbstractAsyncContextManager[str]:
         follow: Any = grpc.unary_stream_rpc_method_handler(fanout.follow)
         publish: Any = grpc.unary_unary_rpc_method_handler(fanout.publish)
         return _bare(FANOUT_SERVICE, {FOLLOW_METHOD: follow, PUBLISH_METHOD: publish})
-    return _holdfast(what, cell)
+    return _holdfast(what, cell, archive)
 
 
-async def _serve(what: str, cell: str) -> None:
-    async with _served(what, cell) as target:
+async def _serve(what: str, cell: str, archive: str = "off") -> None:
+    async with _served(what, cell, archive) as target:
         print(target, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 

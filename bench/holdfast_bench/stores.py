@@ -55,12 +55,16 @@ class Cell:
     client: Any
 
     async def put_on_sale(self, skus: Sequence[str]) -> None:
+        """Make the items, each with more units than a run can sell, and forget how."""
+        await self.put(skus)
+        await self.forget()
+
+    async def put(self, skus: Sequence[str]) -> None:
         """Make the items, each with more units than a run can sell."""
         for first in range(0, len(skus), BATCH):
             part = skus[first : first + BATCH]
             await self.decide([PutItem(f"put-{sku}", CALLER, sku) for sku in part])
             await self.decide([AdjustStock(f"in-{sku}", CALLER, sku, ON_HAND) for sku in part])
-        await self.forget()
 
     async def decide(self, batch: Sequence[Operation]) -> None:
         """Execute a batch in which every operation must succeed."""
@@ -71,6 +75,12 @@ class Cell:
         """Drop reservations and ledger, so that no contestant pays for what another left."""
         keys = self.keys
         await self.client.unlink(keys.holds, keys.expiry, keys.ended, keys.ledger)
+
+    async def unarchived(self) -> int:
+        """Return how many ledger entries a server that archives this cell has still to archive."""
+        found = await self.client.hmget(self.keys.meta, "sequence", "archived")
+        sequence, archived = (int(value or 0) for value in found)
+        return sequence - archived
 
 
 @asynccontextmanager

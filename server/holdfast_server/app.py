@@ -14,14 +14,16 @@ from typing import Any
 import structlog
 
 from holdfast_server.config import ServerConfig
-from holdfast_server.engine.archived import ArchivedStore
+from holdfast_server.engine.archived import ArchivedBatcher
 from holdfast_server.engine.audited import AuditedStore
+from holdfast_server.engine.backlog import Backlog, watch_backlog
 from holdfast_server.engine.batcher import Batcher, BatchLimits, Store
 from holdfast_server.engine.load import LoadBounds, LoadGauge, watch_load
 from holdfast_server.engine.sweeper import sweep_forever
 from holdfast_server.errors import StoreUnavailable
-from holdfast_server.keeping import Kept, keeping
+from holdfast_server.keeping import Kept, keeping, log_directory
 from holdfast_server.ledger.history import History
+from holdfast_server.ledger.log_reader import LogReader
 from holdfast_server.rpc.call import Calls
 from holdfast_server.rpc.identity import Identities, load_principals
 from holdfast_server.rpc.server import Backend, RpcServer
@@ -112,15 +114,42 @@ def _deciding(config: ServerConfig, store: RedisStore, kept: Kept | None) -> Sto
     """Return what decides batches: the store, with all that is kept of what it answers."""
     if kept is None:
         return store
-    audited = AuditedStore(
+    return AuditedStore(
         store,
         kept.trail,
         blocks_mutations=config.audit_overflow_mutations == "block",
         blocks_queries=config.audit_overflow_queries == "block",
     )
-    if config.durability != "archived":
-        return audited
-    return ArchivedStore(audited, kept.progress, config.store_timeout_ms / 1000)
+
+
+def _batcher(
+    config: ServerConfig, store: RedisStore, gauge: LoadGauge, kept: Kept | None
+) -> Batcher:
+    """Return the engine; its answers wait for the archive where that is asked for."""
+    limits = BatchLimits(
+        lanes=config.lanes,
+        operations_max=config.batch_operations_max,
+        lines_max=config.batch_lines_max,
+        queue_len_max=config.queue_len_max,
+    )
+    backlog = Backlog(config.archive_backlog_max, config.audit_overflow_mutations == "block")
+    deciding = _deciding(config, store, kept)
+    if kept is None or config.durability != "archived":
+        return Batcher(deciding, limits, gauge, backlog)
+    return ArchivedBatcher(
+        store=deciding,
+        limits=limits,
+        gauge=gauge,
+        backlog=backlog,
+        progress=kept.progress,
+        decided=lambda: store.known.sequence,
+        timeout_s=config.store_timeout_ms / 1000,
+    )
+
+
+def _watching_backlog(batcher: Batcher, store: RedisStore, kept: Kept) -> Coroutine[Any, Any, None]:
+    behind = kept.progress.behind
+    return watch_backlog(batcher.backlog, lambda: behind(store.known.sequence))
 
 
 def _hub_limits(config: ServerConfig) -> HubLimits:
@@ -162,24 +191,19 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         stack.push_async_callback(store.aclose)
         reader = RedisReader(url, cell=config.cell, timeout_ms=config.store_timeout_ms)
         stack.push_async_callback(reader.aclose)
-        limits = BatchLimits(
-            lanes=config.lanes,
-            operations_max=config.batch_operations_max,
-            lines_max=config.batch_lines_max,
-            queue_len_max=config.queue_len_max,
-        )
         gauge = LoadGauge(LoadBounds(config.load_high_ms, config.load_overloaded_ms))
         source = RedisTail(url, reader, cell=config.cell, timeout_ms=config.store_timeout_ms)
         stack.push_async_callback(source.aclose)
         tail = Tail(source, stale_s=config.watch_stale_ms / 1000)
         kept = await stack.enter_async_context(keeping(config, url, store, reader, tail))
-        batcher = Batcher(_deciding(config, store, kept), limits, gauge)
+        batcher = _batcher(config, store, gauge, kept)
         calls = Calls(Identities(principals), gauge)
         levels = Levels(source.level, level_field)
         hub = Hub(source, tail, levels, answered=store, limits=_hub_limits(config))
         history = History(reader, kept.archive if kept else None)
         trail = kept.trail if kept else None
-        backend = Backend(batcher, reader, history, tail, hub, trail)
+        log_reader = LogReader(log_directory(config))
+        backend = Backend(batcher, reader, history, tail, hub, log_reader, kept, trail)
         rpc = RpcServer(config, calls, backend, share_port=share_port)
         target = await rpc.start()
         tasks = await stack.enter_async_context(
@@ -190,7 +214,7 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
                 tail.run(),
                 hub.run(),
                 _watch_health(rpc, store, calls),
-                *(kept.works if kept else ()),
+                *((*kept.works, _watching_backlog(batcher, store, kept)) if kept else ()),
             )
         )
         stack.push_async_callback(rpc.drain, config.drain_timeout_ms / 1000)

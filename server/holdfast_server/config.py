@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -74,6 +75,12 @@ class ServerConfig:
     archive_backlog_max: int = _setting(
         1_000_000, "ledger entries that wait to be archived before the archive is behind", low=1
     )
+    decision_retention_days: int = _setting(
+        1_826, "how long entries of the ledger are kept in the archive", low=1, high=36_500
+    )
+    query_retention_days: int = _setting(
+        90, "how long audit records of queries are kept", low=1, high=36_500
+    )
     lock_urls: str = _setting(
         "",
         "masters that elect who archives, an odd number of URLs parted by commas; none = the store",
@@ -105,6 +112,13 @@ class ServerConfig:
     hold_budget: int = _setting(
         0, "units one principal may hold at once, 0 = no limit", low=0, high=1_000_000_000
     )
+    log_key: str = _setting(
+        "", "file of the Ed25519 key that signs the Merkle logs; none = log.key in data"
+    )
+    checkpoint_export: str = _setting(
+        "", "where signed checkpoints go besides: a directory, or command:PROGRAM ARGUMENTS"
+    )
+    checkpoint_export_s: int = _setting(60, "least time between two exports of a log", low=1)
     principals: str = _setting("", "TOML file of principals and tokens; none = open mode")
     reflection: bool = _setting(False, "serve gRPC reflection")
     streams_max: int = _setting(20_000, "pending calls before new ones are refused", low=100)
@@ -138,6 +152,8 @@ class ServerConfig:
                 f"load_overloaded_ms must be above load_high_ms, {self.load_high_ms}, or 0, "
                 f"not {self.load_overloaded_ms}"
             )
+
+        _check_command("checkpoint_export", self.checkpoint_export)
 
     def shown(self) -> dict[str, Any]:
         """Return the settings with secrets masked."""
@@ -217,6 +233,17 @@ def _check(setting: Field[Any], value: Any) -> None:
         raise ConfigError(f"{setting.name} must be at least {low}, not {value}")
     if high is not None and value > high:
         raise ConfigError(f"{setting.name} must be at most {high}, not {value}")
+
+
+def _check_command(name: str, value: str) -> None:
+    """Check a setting that may be `command:PROGRAM ARGUMENTS`."""
+    kind, _, line = value.partition(":")
+    try:
+        is_bad = kind == "command" and not shlex.split(line)
+    except ValueError:  # a quote that is not closed
+        is_bad = True
+    if is_bad:
+        raise ConfigError(f"{name} must name a program after command:, not {value!r}")
 
 
 def _mask(urls: str) -> str:

@@ -6,17 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from holdfast_server.config import ConfigError, ServerConfig
 from holdfast_server.errors import StoreFault
 from holdfast_server.ledger.archive import Archive
-from holdfast_server.ledger.archiver import Archiver, Progress, Tail
+from holdfast_server.ledger.archiver import PAUSE_S, Archiver, Pace, Progress, Tail
 from holdfast_server.ledger.database import archive_url
 from holdfast_server.ledger.faults import ArchiveUnusable
 from holdfast_server.ledger.query_archiver import QueryArchiver
 from holdfast_server.ledger.recovery import LOOK_S, Recovery
+from holdfast_server.ledger.retention import Retention
+from holdfast_server.ledger.sealer import LEDGER, QUERIES, Sealer, SealerConfig
 from holdfast_server.ledger.trail import Trail, TrailLimits
 from holdfast_server.locks.leadership import Leadership, Work
 from holdfast_server.locks.redlock import LockMisconfigured, Redlock
@@ -24,6 +27,8 @@ from holdfast_server.stores.redis.keeper import ARCHIVER, RedisKeeper
 from holdfast_server.stores.redis.reader import RedisReader
 from holdfast_server.stores.redis.rebuilding import RedisRebuilding
 from holdfast_server.stores.redis.store import RedisStore
+
+LOCK_TTL_S = 3.0  # how long nobody archives after the leader was killed
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Kept:
     archive: Archive
     archiver: Archiver
     trail: Trail
+    sealer: Sealer
     leadership: Leadership
     works: Sequence[Coroutine[Any, Any, None]]
 
@@ -62,10 +68,21 @@ async def keeping(
         stack.push_async_callback(keeper.aclose)
         lock = _lock(config, url)
         stack.push_async_callback(lock.aclose)
-        archiver = Archiver(reader, archive, keeper, tail, keep=config.ledger_keep)
+        # What answers wait for must not pause; what came during a transaction is the next one.
+        pause_s = 0.0 if config.durability == "archived" else PAUSE_S
+        archiver = Archiver(reader, archive, keeper, tail, Pace(config.ledger_keep, pause_s))
         limits = TrailLimits(records_max=config.audit_queue_len_max)
         leadership = Leadership(ARCHIVER, lock, keeper.claim)
-        leading: list[Work] = [archiver.lead, QueryArchiver(keeper, archive).lead]
+        sealer = Sealer(archive, _sealing(config))
+        archiver.tell = partial(sealer.tell, LEDGER)
+        days = {LEDGER: config.decision_retention_days, QUERIES: config.query_retention_days}
+        retention = Retention(archive, sealer, days)
+        leading: list[Work] = [
+            archiver.lead,
+            QueryArchiver(keeper, archive).lead,
+            lambda _token: sealer.run(),
+            lambda _token: retention.run(),
+        ]
         works: list[Coroutine[Any, Any, None]] = []
         if config.on_rollback == "recover":
             recovery = await stack.enter_async_context(_recovery(config, url, reader, archive))
@@ -82,7 +99,22 @@ async def keeping(
             keeper.hear(archiver.progress.reach),
             trail.run(),
         ]
-        yield Kept(archive, archiver, trail, leadership, works)
+        yield Kept(archive, archiver, trail, sealer, leadership, works)
+
+
+def log_directory(config: ServerConfig) -> Path:
+    """Return where the Merkle log of the ledger is; the others are within."""
+    return Path(config.data) / "log"
+
+
+def _sealing(config: ServerConfig) -> SealerConfig:
+    return SealerConfig(
+        directory=log_directory(config),
+        key_file=Path(config.log_key or Path(config.data) / "log.key"),
+        cell=config.cell,
+        export=config.checkpoint_export,
+        export_every_s=config.checkpoint_export_s,
+    )
 
 
 def _together(*works: Work) -> Work:
@@ -147,6 +179,6 @@ async def _archive(config: ServerConfig) -> AsyncIterator[Archive]:
 def _lock(config: ServerConfig, url: str) -> Redlock:
     urls = [each.strip() for each in config.lock_urls.split(",")] if config.lock_urls else [url]
     try:
-        return Redlock(urls, f"{{c{config.cell}}}:lock:{ARCHIVER}")
+        return Redlock(urls, f"{{c{config.cell}}}:lock:{ARCHIVER}", ttl_s=LOCK_TTL_S)
     except (LockMisconfigured, ValueError) as fault:
         raise ConfigError(f"lock_urls: {fault}") from fault

@@ -161,6 +161,7 @@ def _adjust(dice: _Dice) -> AdjustStock:
 
 
 def _set(dice: _Dice) -> SetStock:
+    as_of = dice.rarely(1, usual=None)
     return SetStock(
         _request(dice),
         dice.caller(),
@@ -168,8 +169,8 @@ def _set(dice: _Dice) -> SetStock:
         dice.rarely(-2_000_000_000, usual=dice.randrange(dice.units), chance=0.05),
         dice.choice(LOCATIONS),
         expected=dice.rarely(*range(9), usual=None, chance=0.4),
-        as_of_sequence=dice.rarely(1, usual=None),
-        moved=dice.rarely(-3, usual=0),
+        as_of_sequence=as_of,
+        moved=dice.rarely(-3, usual=0) if as_of else 0,
         if_sequence=dice.seen(),
     )
 

@@ -74,11 +74,9 @@ LATER = [
     ("inventory", "AssignLocation", inventory_pb2.AssignLocationRequest()),
     ("inventory", "ListReviews", inventory_pb2.ListReviewsRequest()),
     ("inventory", "ResolveReview", inventory_pb2.ResolveReviewRequest()),
-    ("ledger", "ExplainStock", ledger_pb2.ExplainStockRequest()),
-    ("ledger", "ReplayStock", ledger_pb2.ReplayStockRequest()),
-    ("ledger", "ReplayDecision", ledger_pb2.ReplayDecisionRequest()),
-    ("ledger", "GetProof", ledger_pb2.GetProofRequest()),
 ]
+# The server of this module keeps none.
+NEEDS_ARCHIVE = {"ExplainStock", "ReplayStock", "ReplayDecision", "GetProof"}
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -100,7 +98,11 @@ async def test_every_other_method_of_the_contract_is_served(embedded: Serving) -
     ):
         service = module.DESCRIPTOR.services_by_name[name]
         for method in service.methods:
-            if method.name in later or method.client_streaming or method.server_streaming:
+            if (
+                method.name in later | NEEDS_ARCHIVE
+                or method.client_streaming
+                or method.server_streaming
+            ):
                 continue
             call = raw(embedded, f"/{service.full_name}/{method.name}")(b"")
             assert await call.code() is not grpc.StatusCode.UNIMPLEMENTED, method.full_name

@@ -97,7 +97,10 @@ def test_a_small_run_keeps_every_promise(
     assert result["sessions"]["finished"] == result["sessions"]["planned"] == 150
     assert {row["process"] for row in result["resources"]} == {"generator", "server", "store"}
     assert result["stock"]
-    assert {"env.json", "seconds.csv", "Reserve.hgrm"} <= set(os.listdir(out))
+    files = {"env.json", "seconds.csv", "Reserve.hgrm", "Reserve.service.hgrm"}
+    assert files <= set(os.listdir(out))
+    store = json.loads((out / "env.json").read_text(encoding="utf-8"))["server"]["store"]
+    assert (store["kind"], store["config"]["appendfsync"]) == ("valkey", "everysec")
     assert "never_oversold" in done.stdout
 
 

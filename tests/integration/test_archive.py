@@ -20,10 +20,18 @@ from sqlalchemy import text
 from holdfast_server.errors import StoreUnavailable
 from holdfast_server.ledger import schema
 from holdfast_server.ledger.archive import Archive, Archived, Review
+from holdfast_server.ledger.audit import AuditKind, AuditRecord
 from holdfast_server.ledger.database import Database
-from holdfast_server.ledger.faults import ArchiveConflict, ArchiveGap, ArchiveUnusable
+from holdfast_server.ledger.faults import (
+    ArchiveConflict,
+    ArchiveGap,
+    ArchivePurged,
+    ArchiveUnusable,
+)
 from holdfast_server.ledger.leaf import entry_of, leaves_of, read_batch, read_leaf
 from holdfast_server.ledger.migrations import alembic_config
+from holdfast_server.ledger.retention import DAY_MS, Retention
+from holdfast_server.model import Context
 from tests.archives import (
     archive_with,
     held_by,
@@ -239,6 +247,64 @@ async def test_reviews_are_noted(archive: Archive) -> None:
         (1, "late", 0),
         (2, "late", 0),
     ]
+
+
+# ---- Retention ----
+
+
+class NoLogs:
+    """Logs that are told what to drop."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    async def purge(self, stream: str, through: int) -> None:
+        self.told.append((stream, through))
+
+
+async def test_whole_ranges_go_when_their_time_has_come(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast_server.ledger.archive.RANGE", 32)
+    tables, logs = ledger_of(8, batches=60), NoLogs()
+    await archive.apply(tables.bodies)
+    retention = Retention(archive, logs, {"ledger": 1})
+    newest = tables.ledger[-1].time_ms
+    assert await retention.apply("ledger", tables.ledger[31].time_ms + DAY_MS) == 0
+    assert await retention.apply("ledger", tables.ledger[70].time_ms + DAY_MS) == 64
+    assert await retention.apply("ledger", tables.ledger[70].time_ms + DAY_MS) == 0
+    assert logs.told == [("ledger", 64)]
+    assert await archive.first_sequence() == 65
+    assert await archive.entries(65, limit=10) == tables.ledger[64:74]
+    for from_sequence in (1, 64):
+        with pytest.raises(ArchivePurged, match="before 65 are gone"):
+            await archive.entries(from_sequence, limit=10)
+    assert {sku: row async for sku, row in archive.items()} == items_of(tables)
+    old = next(entry for entry in tables.ledger if entry.reservation)
+    assert await archive.reservation(old.id) is not None
+    assert await retention.apply("ledger", newest + 2 * DAY_MS) == tables.sequence // 32 * 32
+    async with archive._database.reading() as connection:
+        purged = (await connection.execute(schema.purges.select())).all()
+    assert [(row.first, row.last) for row in purged] == [
+        (1, 64),
+        (65, tables.sequence // 32 * 32),
+    ]
+
+
+async def test_queries_go_after_their_own_time(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast_server.ledger.archive.RANGE", 4)
+    said = AuditRecord(AuditKind.QUERY, 0, "q", 0, "agent", Context(), 1, 1, 0, ((), ()))
+    records = [said._replace(time_ms=number, id=f"q-{number}") for number in range(1, 11)]
+    await archive.apply_queries([record.pack(0) for record in records], "7-0")
+    retention = Retention(archive, NoLogs(), {"queries": 1})
+    assert await retention.apply("queries", 4 + DAY_MS) == 0
+    assert await retention.apply("queries", 9 + DAY_MS) == 8
+    assert await archive.queries_of("q-8") == []
+    (kept,) = await archive.queries_of("q-9")
+    assert kept.pack(0) == records[8].pack(0)
+    assert (await archive.archived("queries"))[1:4] == (10, 10, "7-0")
 
 
 # ---- Schema ----

@@ -19,6 +19,7 @@ from tests.archives import sqlite_url
 from tests.robustness.load import check_promises, stocked, under_load
 from tests.robustness.processes import free_address, server_process
 from tests.serving import (
+    COMMITTED,
     POLL_S,
     Client,
     Failure,
@@ -50,7 +51,7 @@ async def is_archived(archive: Archive, url: str) -> None:
     assert items == {field: row for field, row in rows.items() if US not in field}
     assert places == {f: row for f, row in rows.items() if US in f and not f.startswith(US)}
     assert live == {name: record for name, record in holds.items() if record[:1] == b"H"}
-    numbers = [entry.sequence for entry in await archive.entries(1, limit=sequence + 1)]
+    numbers = [entry.sequence for entry in await archive.entries(1, limit=sequence)]
     assert numbers == list(range(1, sequence + 1))
 
 
@@ -195,6 +196,51 @@ async def test_a_ledger_that_begins_after_the_archive_is_refused(
         said = await process.logged("cannot archive")
         assert (said["kind"], said["fault"]) == ("ArchiveGap", "entries 1 to 2 are missing")
         assert await stream_len(valkey_url) == 1
+
+
+async def reserve_until_refused(server: Client, sku: str) -> tuple[list[str], Failure]:
+    """Return what was reserved, and why no more was."""
+    names: list[str] = []
+    while True:
+        said = await outcome(server.reserve(sku, reservation_id=unique()))
+        if isinstance(said, Failure):
+            return names, said
+        names.append(said.reservation.reservation_id)
+
+
+async def test_beyond_the_backlog_reserve_waits_and_sales_go_on(tmp_path: Path) -> None:
+    async with archiving(tmp_path, archive_backlog_max=20) as server:
+        sku = await server.put(1_000_000)
+        with locked(tmp_path):
+            names, refused = await reserve_until_refused(server, sku)
+            assert len(names) > 15
+            assert (refused.reason, refused.retry_after_ms) == ("OVERLOADED", 2_000)
+            assert "ledger entries are not archived, the limit is 20" in refused.message
+            assert (await failure(server.adjust(sku, 1))).reason == "OVERLOADED"
+            sold = await server.commit(names[0])
+            assert sold.reservation.state == COMMITTED
+
+        async def is_taken() -> bool:
+            return not isinstance(await outcome(server.reserve(sku)), Failure)
+
+        await until(is_taken)
+
+
+async def test_a_backlog_that_is_only_counted_refuses_nothing(tmp_path: Path) -> None:
+    settings = {"archive_backlog_max": 1, "audit_overflow_mutations": "drop-and-count"}
+    async with archiving(tmp_path, **settings) as server:
+        sku = await server.put(1_000_000)
+        backlog = server.server.batcher.backlog
+        with locked(tmp_path):
+
+            async def is_counted() -> bool:
+                await server.reserve(sku)
+                return backlog.taken > 1
+
+            await until(is_counted)
+        head = await server.head()
+        assert server.server.kept is not None
+        assert await server.server.kept.progress.wait(head.sequence, 30)
 
 
 # ---- Answers that wait for it ----

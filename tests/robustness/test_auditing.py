@@ -103,6 +103,10 @@ async def test_a_watch_is_archived_from_its_start_to_its_end(tmp_path: Path) -> 
         began, ended = await records(archive, 3)
         assert (began.kind, began.principal) == (AuditKind.WATCH, "watcher")
         assert began.asked == [[sku], 1, None]
+        assert (began.sequence, began.answered) == (
+            told.through_sequence,
+            [told.through_sequence, 1],
+        )
         assert (ended.kind, ended.id) == (AuditKind.WATCH_END, began.id)
         assert ended.answered[0] == told.through_sequence
 
@@ -146,8 +150,8 @@ async def test_a_killed_server_archives_each_query_once(valkey_url: str, tmp_pat
 async def test_a_late_leader_drops_no_records(store_url: str) -> None:
     keeper = RedisKeeper(store_url)
     assert await keeper.queries("", count=5) is None
-    assert await keeper.add_queries([b"a", b"b"]) == 1
-    assert await keeper.add_queries([b"c"]) == 2
+    assert await keeper.add_queries("s", 1, [b"a", b"b"]) == 1
+    assert await keeper.add_queries("s", 2, [b"c"]) == 2
     old, new = await keeper.claim(), await keeper.claim()
     waiting = await keeper.queries("", count=1)
     assert waiting is not None
@@ -159,7 +163,7 @@ async def test_a_late_leader_drops_no_records(store_url: str) -> None:
     assert rest is not None
     assert rest.records == [b"c"]
     await keeper.drop_queries(new, rest.mark)
-    assert await keeper.add_queries([b"d"]) == 1
+    assert await keeper.add_queries("s", 3, [b"d"]) == 1
     after = await keeper.queries(rest.mark, count=5)
     assert after is not None
     assert after.records == [b"d"]

@@ -62,7 +62,7 @@ async def answered(client: Client, sku: str) -> None:
 def unarchived(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the archiver get nothing during the block."""
 
-    async def nothing(_self: Archiver, _token: int, at: Any, _start: int) -> Any:
+    async def nothing(_self: Archiver, _token: int, at: Any) -> Any:
         await _self.progress.wanted(0.05)
         return at
 

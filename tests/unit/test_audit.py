@@ -11,6 +11,7 @@ import pytest
 from holdfast_server.engine.audited import AuditedStore
 from holdfast_server.errors import Overloaded, StoreUnavailable
 from holdfast_server.kernel.inprocess import KernelInProcess
+from holdfast_server.kernel.source import library
 from holdfast_server.ledger import trail as trail_module
 from holdfast_server.ledger.audit import (
     SKUS_A_RECORD,
@@ -18,6 +19,7 @@ from holdfast_server.ledger.audit import (
     AuditRecord,
     read_record,
     records_of,
+    whole,
 )
 from holdfast_server.ledger.leaf import LEAF_BYTES_MAX
 from holdfast_server.ledger.trail import Trail, TrailLimits
@@ -25,6 +27,7 @@ from holdfast_server.model import (
     AdjustStock,
     BatchResult,
     Caller,
+    Code,
     Commit,
     Context,
     GetStock,
@@ -34,6 +37,7 @@ from holdfast_server.model import (
     Outcome,
     Position,
     PutItem,
+    RefusedLine,
     Reserve,
 )
 
@@ -60,13 +64,20 @@ class Shelf:
 
     def __init__(self) -> None:
         self.kept: list[AuditRecord] = []
+        self.groups: list[int] = []
         self.is_away = False
+        self.loses_answers = False
         self.waiting = 0
 
-    async def add_queries(self, records: Sequence[bytes]) -> int:
+    async def add_queries(self, server: str, number: int, records: Sequence[bytes]) -> int:
         if self.is_away:
             raise StoreUnavailable("away")
-        self.kept += map(read_record, records)
+        if records and number not in self.groups:
+            self.groups.append(number)
+            self.kept += map(read_record, records)
+        if self.loses_answers:
+            self.loses_answers = False
+            raise StoreUnavailable("the answer was lost")
         return self.waiting
 
 
@@ -74,6 +85,21 @@ class Shelf:
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trail_module, "FLUSH_S", 0.0)
     monkeypatch.setattr(trail_module, "RETRY_S", 0.0)
+
+
+def store_level(audited: AuditedStore) -> Level | None:
+    assert isinstance(audited.store, Deciding)
+    (outcome,) = audited.store.kernel.execute([READ]).outcomes
+    assert isinstance(outcome, Outcome)
+    return outcome.levels[0]
+
+
+def whole_queries(records: Sequence[AuditRecord]) -> list[str]:
+    """Return the ids of queries of which every SKU is told."""
+    told: dict[str, int] = {}
+    for record in records:
+        told[record.id] = told.get(record.id, 0) + len(record.answered[0])
+    return [record.id for record in records if not record.part and told[record.id] == record.asked]
 
 
 @asynccontextmanager
@@ -150,6 +176,31 @@ def test_the_largest_query_fits_its_leaves() -> None:
     assert [level for record in records for level in record.levels] == list(levels)
 
 
+def test_the_largest_refusal_fits_its_leaves() -> None:
+    names = [f"{number:03d}".ljust(128, "\U0001f34e") for number in range(100)]
+    lines = tuple(Line(name, 10**9, "\U0001f34e" * 64) for name in names)
+    asked = Reserve("r" * 64, Caller("p" * 128), lines, 1, Context(*["é" * 512] * 5))
+    refused = tuple(RefusedLine(line.sku, line.location, 10**9, -(10**9), 2**45) for line in lines)
+    levels = tuple(Level(name, *[2**31 - 1] * 22) for name in names)
+    outcome = Outcome(Code.OUT_OF_STOCK, 2**53, 2**45, None, levels, refused)
+    (record,) = records_of(asked, outcome, "", AT)
+    parts = [read_record(leaf) for leaf in record.leaves(0)]
+    assert len(parts) > 1
+    assert max(map(len, record.leaves(0))) <= LEAF_BYTES_MAX
+    (again,) = whole(parts)
+    assert again.pack(0) == record.pack(0)
+    assert again.levels == list(levels)
+    assert [part.levels for part in parts] == [[]] * len(parts)
+
+
+def test_a_record_that_lacks_a_part_is_left_out() -> None:
+    long = AuditRecord(AuditKind.WATCH, 1, "w", 0, "p", SAID, 1, 2, ["s" * 200_000], [1])
+    parts = [read_record(leaf) for leaf in long.leaves(0)]
+    short = long._replace(id="x", asked=["s"])
+    assert whole([parts[1], short, *parts[:-1], short, *parts]) == [short, short, long]
+    assert whole([*parts[:2], parts[0], *parts]) == [long]
+
+
 @pytest.mark.parametrize("raw", [b"", b"\x90", b"\x01", b"\x9c" + bytes(12)])
 def test_what_is_no_record_is_refused(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r"record|Unpack|unpack|format"):
@@ -193,6 +244,7 @@ async def test_ids_of_queries_are_unique_and_sort_by_age() -> None:
 
 READ = GetStock(("A",), AGENT, SAID)
 HOLD = Reserve("r-9", AGENT, (Line("A", 1, ""),), 5_000, SAID)
+COMMIT = Commit("nobody", AGENT)
 
 
 async def full(
@@ -203,6 +255,9 @@ async def full(
     trail = Trail(shelf, store, cell=0, limits=TrailLimits(records_max=2))
     audited = AuditedStore(store, trail, blocks_mutations=mutations, blocks_queries=queries)
     await audited.execute([READ, READ])
+    assert trail.is_full_of_queries
+    assert not trail.is_full
+    await audited.execute([COMMIT])
     assert trail.is_full
     return audited, trail, shelf
 
@@ -238,9 +293,78 @@ async def test_what_finds_no_room_is_refused_before_it_is_decided(
 ) -> None:
     audited, _trail, _shelf = await full()
     monkeypatch.setattr("holdfast_server.engine.audited.ROOM_S", 0.0)
-    with pytest.raises(Overloaded, match="audit trail is behind"):
-        await audited.execute([HOLD])
-    assert audited.store.calls == 1  # type: ignore[attr-defined]
+    hold, read, commit = (await audited.execute([HOLD, READ, COMMIT])).outcomes
+    assert isinstance(hold, Overloaded)
+    assert (str(hold), hold.retry_after_ms) == ("the audit trail is behind", 500)
+    assert isinstance(read, Outcome)
+    assert (read.levels[0], read.detail) == (store_level(audited), "")
+    assert isinstance(commit, Outcome)
+    assert commit.code == Code.UNKNOWN_RESERVATION
+    (outcome,) = (await audited.store.execute([HOLD])).outcomes
+    assert isinstance(outcome, Outcome)
+    assert outcome.code == Code.OK  # not a replay: it had not been decided
+
+
+async def test_queries_alone_keep_nobody_from_selling() -> None:
+    store, shelf = Deciding(), Shelf()
+    stocked(store)
+    trail = Trail(shelf, store, cell=0, limits=TrailLimits(records_max=2))
+    audited = AuditedStore(store, trail)
+    await audited.execute([READ] * 5)
+    (outcome,) = (await audited.execute([HOLD])).outcomes
+    assert isinstance(outcome, Outcome)
+    assert outcome.code == Code.OK
+
+
+async def test_a_query_takes_room_for_each_of_its_skus() -> None:
+    store, shelf = Deciding(), Shelf()
+    trail = Trail(shelf, store, cell=0, limits=TrailLimits(records_max=100))
+    await AuditedStore(store, trail).execute([GetStock(tuple(map(str, range(100))), AGENT)])
+    assert trail.is_full_of_queries
+    await trail.aclose()
+    assert not trail.is_full_of_queries
+
+
+async def test_a_gap_is_told_where_it_is() -> None:
+    audited, trail, shelf = await full()
+    await audited.execute([READ])
+    async with running(trail):
+        await until(lambda: not trail.is_full_of_queries)
+    (outcome,) = (await audited.execute([READ])).outcomes
+    assert isinstance(outcome, Outcome)
+    await trail.aclose()
+    kinds = [record.kind for record in shelf.kept]
+    assert kinds == [
+        AuditKind.QUERY,
+        AuditKind.QUERY,
+        AuditKind.DECISION,
+        AuditKind.DROPPED,
+        AuditKind.QUERY,
+    ]
+    assert shelf.kept[-1].id == outcome.detail
+
+
+async def test_a_group_whose_answer_was_lost_is_kept_once() -> None:
+    store, shelf = Deciding(), Shelf()
+    trail = Trail(shelf, store, cell=0)
+    shelf.loses_answers = True
+    async with running(trail):
+        await AuditedStore(store, trail).execute([READ, READ])
+        await until(lambda: trail.counters.failures == 1 and trail.counters.kept == 2)
+        await AuditedStore(store, trail).execute([READ])
+        await until(lambda: len(shelf.kept) == 3)
+    assert len({record.id for record in shelf.kept}) == 3
+
+
+async def test_a_group_is_bounded_and_holds_all_parts_of_a_record() -> None:
+    store, shelf = Deciding(), Shelf()
+    trail = Trail(shelf, store, cell=0)
+    skus = tuple("s" * 120 + str(number) for number in range(100, 1_000))
+    asked = GetStock(skus, AGENT)
+    await AuditedStore(store, trail).execute([asked] * 5)
+    await trail.aclose()
+    assert len(shelf.groups) > 1
+    assert len(whole_queries(shelf.kept)) == 5
 
 
 async def test_mutations_go_on_unnoted_if_they_may() -> None:
@@ -269,7 +393,7 @@ async def test_a_stream_that_nobody_archives_makes_the_trail_full() -> None:
         await AuditedStore(store, trail).execute([READ])
         await until(lambda: trail.is_full)
         shelf.waiting = 5
-        assert await trail.room(10)
+        assert await trail.room(10, for_query=True)
 
 
 async def test_the_rest_is_kept_at_the_end_or_said_to_be_lost(
@@ -281,6 +405,7 @@ async def test_the_rest_is_kept_at_the_end_or_said_to_be_lost(
     await trail.aclose()
     assert [record.kind for record in shelf.kept] == [AuditKind.CONFIGURATION]
     assert shelf.kept[0].asked == {"lanes": "2"}
+    assert shelf.kept[0].answered == library().plain
     shelf.is_away = True
     trail.note_configuration({})
     await trail.aclose()

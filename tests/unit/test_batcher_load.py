@@ -158,7 +158,7 @@ async def test_a_batch_that_landed_tells_the_round_trip_while_the_next_is_in_fli
         store.calls[0].succeed()
         await settled()
         assert len(store.calls) == 2
-        (_, round_trip_ms, _) = batcher.delays_at(began_s)
+        round_trip_ms = batcher.delays_at(began_s).round_trip_ms
         assert 0 < round_trip_ms <= (loop.time() - began_s) * 1000
         store.calls[1].succeed()
         await answers(tasks)

@@ -57,6 +57,14 @@ def test_variables_of_the_client_and_of_other_programs_are_left_alone() -> None:
     [
         ({"workers": 0}, "workers must be at least 1, not 0"),
         ({"workers": 65}, "workers must be at most 64, not 65"),
+        (
+            {"checkpoint_export": "command:"},
+            "checkpoint_export must name a program after command:, not 'command:'",
+        ),
+        (
+            {"checkpoint_export": "command:put '"},
+            'checkpoint_export must name a program after command:, not "command:put \'"',
+        ),
         ({"retention_ms": 999}, "retention_ms must be at least 1000, not 999"),
         (
             {"durability": "never"},

@@ -125,6 +125,17 @@ def test_a_load_is_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) -> N
     assert known.load is ServerLoad.NORMAL
 
 
+def test_an_interval_lasts_as_long_as_the_load_it_was_suggested_for() -> None:
+    known = KnownLevels()
+    known.note_load(ServerLoad.OVERLOADED, 1.0)
+    known.note_load(ServerLoad.OVERLOADED)  # as the trailers of a unary call say it
+    assert known.min_interval == 1.0
+    known.note_load(ServerLoad.OVERLOADED, 0.5)
+    assert known.min_interval == 0.5
+    known.note_load(ServerLoad.HIGH)
+    assert known.min_interval == 0.0
+
+
 class Shop(Script):
     """Answers every call with one level."""
 
@@ -157,6 +168,8 @@ class Shop(Script):
                 answer = await self.Reserve(operation.reserve, context)
                 result = pb.PipelineResult(tag=operation.tag, reserve=answer)
                 pressure = pb.ServerPressure(load=pb.SERVER_LOAD_HIGH) if self.load else None
+                if pressure is not None:
+                    pressure.suggested_min_interval.FromMilliseconds(100)
                 await context.write(pb.PipelineResponse(results=[result], server_pressure=pressure))
 
 
@@ -218,6 +231,8 @@ async def test_a_loaded_server_is_known_from_its_answers(
         shop.load = "high"
         await client.reserve("A")
         assert client.server_load is ServerLoad.HIGH
+        known = getattr(client, "client", client)._known
+        assert known.min_interval == (0.0 if options or kind == "threads" else 0.1)
         shop.load = ""
         await client.reserve("A")
         assert client.server_load is ServerLoad.NORMAL

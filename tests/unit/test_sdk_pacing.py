@@ -23,7 +23,7 @@ from holdfast.pacing import Pacer
 from holdfast.responses import level_of
 from holdfast.v1 import stock_pb2 as pb
 from holdfast.v1 import types_pb2 as types
-from tests.unit.watched import KINDS, Script, client_of, giving, level
+from tests.unit.watched import KINDS, Script, client_of, giving, level, snapshot
 
 ADVICE = {name.removeprefix("ADVICE_"): number for name, number in types.Advice.items()}
 
@@ -166,6 +166,20 @@ def test_a_loaded_server_gets_less_of_what_can_wait() -> None:
         assert pacing.plan(attempt(known, load=load, urgent=True)).delay == 0
 
 
+def test_reserves_are_spread_over_the_interval_that_a_loaded_server_suggests() -> None:
+    def delays_of(pacing: Pacing, load: ServerLoad, interval: float, urgent: bool = False) -> float:
+        known = KnownLevels()
+        known.note_load(load, interval)
+        asking = Attempt((Line("A"),), {}, urgent, known.view, known.load, known.min_interval)
+        return max(pacing.plan(asking).delay for _ in range(100))
+
+    assert 0.5 < delays_of(Pacing(), ServerLoad.OVERLOADED, 1.0) <= 1.0
+    assert 0.2 < delays_of(Pacing(), ServerLoad.OVERLOADED, 0.1) <= 0.4  # load_delay asks for more
+    assert 0.1 < delays_of(Pacing(delay_max=0.2), ServerLoad.HIGH, 60.0) <= 0.2
+    assert delays_of(Pacing(), ServerLoad.NORMAL, 1.0) == 0
+    assert delays_of(Pacing(), ServerLoad.OVERLOADED, 1.0, urgent=True) == 0
+
+
 def test_what_is_urgent_is_not_delayed_but_redirected() -> None:
     known = knowing(message("A", "SLOW_DOWN", retry_ms=1_000), message("B", "STOP"))
     plan = Pacing(alternative=other).plan(attempt(known, Line("A"), Line("B"), urgent=True))
@@ -256,6 +270,32 @@ async def test_a_pause_takes_half_of_the_timeout_at_most(kind: str) -> None:
     async with client_of(kind, desk, pacing=Late(), **ALONE[kind]) as client:
         await client.reserve("A", timeout=1.0)
     assert desk.left[0] <= 0.5
+
+
+class Noting:
+    """Sends everything at once, and notes what interval is known."""
+
+    def __init__(self) -> None:
+        self.known: list[float] = []
+
+    def plan(self, attempt: Attempt) -> Plan:
+        self.known.append(attempt.min_interval)
+        return Plan(attempt.lines)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_policy_is_told_the_interval_that_a_watch_brought(kind: str) -> None:
+    pressure = pb.ServerPressure(load=pb.SERVER_LOAD_HIGH)
+    pressure.suggested_min_interval.FromMilliseconds(250)
+    desk, policy = Desk(), Noting()
+    desk._behaviours = (giving(snapshot(5, level("A", 3, 5), server_pressure=pressure)),)
+    async with client_of(kind, desk, pacing=policy, **ALONE[kind]) as client:
+        await client.reserve("A")
+        watch = client.watch()
+        await anext(watch)
+        await client.reserve("A")
+        await watch.aclose()
+    assert policy.known == [0.0, 0.25]
 
 
 @pytest.mark.parametrize("kind", KINDS)

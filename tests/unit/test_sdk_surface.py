@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 import pytest
 
 import holdfast
-from holdfast import inventory, inventory_messages, ledger, model, requests
+from holdfast import inventory, inventory_messages, ledger, model, past, requests
 from holdfast.v1 import inventory_pb2, ledger_pb2, stock_pb2, types_pb2
 
 OWN_NAMES = {"aclose": "close"}
@@ -116,6 +116,13 @@ def test_options_are_what_the_request_is_built_of(options: Any, builder: Any) ->
         (ledger.LedgerEntry, ledger_pb2.LedgerEntry),
         (ledger.Movement, ledger_pb2.Movement),
         (ledger.CellHead, ledger_pb2.CellHead),
+        (past.TermChange, ledger_pb2.TermChange),
+        (past.TermExplanation, ledger_pb2.TermExplanation),
+        (past.StockExplanation, ledger_pb2.ExplainStockResponse),
+        (past.PastStock, ledger_pb2.ReplayStockResponse),
+        (past.Refusal, types_pb2.Refusal),
+        (past.Decision, ledger_pb2.Decision),
+        (ledger.Proof, ledger_pb2.GetProofResponse),
     ],
 )
 def test_a_value_has_the_fields_of_its_message(value: Any, message: Any) -> None:
@@ -132,6 +139,7 @@ def test_a_value_has_the_fields_of_its_message(value: Any, message: Any) -> None
         (model.Source, types_pb2.Source, "SOURCE_"),
         (inventory.LateCommit, types_pb2.LateCommit, "LATE_COMMIT_"),
         (ledger.EntryKind, ledger_pb2.EntryKind, "ENTRY_KIND_"),
+        (past.StockTerm, ledger_pb2.StockTerm, "STOCK_TERM_"),
     ],
 )
 def test_an_enumeration_has_the_members_of_the_contract(kind: Any, proto: Any, prefix: str) -> None:

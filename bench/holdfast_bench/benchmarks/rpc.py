@@ -45,9 +45,9 @@ class Server(NamedTuple):
 
 
 @asynccontextmanager
-async def served(what: str, cell: int = CELL) -> AsyncIterator[Server]:
+async def served(what: str, cell: int = CELL, archive: str = "off") -> AsyncIterator[Server]:
     """Run a server of `holdfast_bench.serving` in a process of its own."""
-    command = (sys.executable, "-m", "holdfast_bench.serving", what, str(cell))
+    command = (sys.executable, "-m", "holdfast_bench.serving", what, str(cell), archive)
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
     assert process.stdin is not None
     assert process.stdout is not None

@@ -1,4 +1,11 @@
-"""The files of a run directory: result.json, env.json, seconds.csv, <rpc>.hgrm, intervals.hlog.
+"""The files of a run directory.
+
+    result.json         everything measured, and the judgement
+    env.json            what it ran on
+    seconds.csv         the series of result.json
+    RPC.hgrm            spectrum of response times of the steady phase, in ms
+    RPC.service.hgrm    ... of service times
+    intervals.hlog      response times second by second
 
 Each is written beside its name and then renamed, so that none is ever seen half written.  When
 the directory turns out not to take them, they go where they can, and the error says where.
@@ -80,6 +87,7 @@ def _write_all(
         _replace(run_dir / name, content())
     for rpc, calls in recorded.rpcs.items():
         _replace(run_dir / f"{rpc}.hgrm", hgrm(calls.response))
+        _replace(run_dir / f"{rpc}.service.hgrm", hgrm(calls.service))
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -16,12 +16,13 @@ from typing import Any
 from uuid import uuid4
 
 from holdfast import AsyncClient, HoldfastError
+from holdfast_bench.harness.aborting import failed
 from holdfast_bench.harness.faults import WorkerFault
 from holdfast_bench.harness.gate import Sold, acknowledged_of, judge
 from holdfast_bench.harness.generator import Generator, begin_soon, generator
 from holdfast_bench.harness.health import health
 from holdfast_bench.harness.live import Progress, Screen
-from holdfast_bench.harness.run import INTERRUPTED, LOST, Place, Run
+from holdfast_bench.harness.run import ABORTED, INTERRUPTED, LOST, Place, Run
 from holdfast_bench.harness.sampling import HotItem, Resources
 from holdfast_bench.harness.scenario import Scenario
 from holdfast_bench.harness.striking import strike
@@ -95,45 +96,49 @@ class Conductor:
             self._screen.follow(lambda: self._progress(load, begin)),
             *self._fault(begin),
         ):
-            await self._until_over(load)
+            await self._until_over(load, begin)
         self._place.meter()
         self.outcome.resources, self.outcome.stock = resources.rows, hot.rows
         self._keep(load, begin)
 
-    async def _until_over(self, load: Generator) -> None:
+    async def _until_over(self, load: Generator, begin: float) -> None:
         """Wait until the load has ended, or had to; then every process has told what it has."""
         phases = self._scenario.phases
         ended = asyncio.create_task(load.ended())
-        others = {
-            INTERRUPTED: asyncio.create_task(_when(self._interrupted.wait())),
-            LOST: asyncio.create_task(self._server_ended()),
-        }
+        others = [asyncio.create_task(reason) for reason in self._reasons_to_end(load, begin)]
         timeout = phases.starting_s + phases.drain_s + OVERTIME_S
         try:
             done, _pending = await asyncio.wait(
-                {ended, *others.values()},
-                timeout=timeout,
-                return_when=asyncio.FIRST_COMPLETED,
+                {ended, *others}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
             )
             if ended in done:
                 return ended.result()
             if not done:
                 raise WorkerFault(f"the generator did not end in {timeout:g} s")
-            reasons = (reason for reason, task in others.items() if task in done)
-            self.outcome.end_reason = next(reasons)
+            self.outcome.end_reason = next(task.result() for task in others if task in done)
             self._note(f"stopped early: {self.outcome.end_reason}")
             load.stop()
             await load.ended_soon()
         finally:
-            for task in (ended, *others.values()):
+            for task in (ended, *others):
                 task.cancel()
-            await asyncio.gather(ended, *others.values(), return_exceptions=True)
+            await asyncio.gather(ended, *others, return_exceptions=True)
+
+    def _reasons_to_end(self, load: Generator, begin: float) -> Iterator[Coroutine[Any, Any, str]]:
+        """Yield what returns the reason why a run cannot go on, the gravest first."""
+        yield _reason(INTERRUPTED, self._interrupted.wait())
+        yield _reason(LOST, self._server_ended())
+        if self._scenario.aborting:
+            yield self._aborted(load, begin)
+
+    async def _aborted(self, load: Generator, begin: float) -> str:
+        return ABORTED + await failed(self._scenario, load, begin)
 
     async def _server_ended(self) -> None:
         """Return when the target is gone for good."""
-        waits = [asyncio.create_task(_when(self._lost.wait()))]
+        waits = [asyncio.create_task(_reason(LOST, self._lost.wait()))]
         if self._place.server is not None:
-            waits.append(asyncio.create_task(self._place.server.ended()))
+            waits.append(asyncio.create_task(_reason(LOST, self._place.server.ended())))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -200,8 +205,9 @@ class Conductor:
         self._screen.note(text)
 
 
-async def _when(event: Coroutine[Any, Any, object]) -> None:
+async def _reason(reason: str, event: Coroutine[Any, Any, object]) -> str:
     await event
+    return reason
 
 
 @asynccontextmanager

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 from holdfast_bench.harness.faults import WorkerFault
 from holdfast_server.config import ServerConfig
+from holdfast_server.stores.redis.data_dir import recorded_socket
 
 START_S_MAX = 30.0
 STOP_S_MAX = 30.0
@@ -36,6 +40,13 @@ class EmbeddedServer:
     def pid(self) -> int:
         """Process id of the server."""
         return self.process.pid
+
+    @property
+    def store_url(self) -> str:
+        """Where its store listens."""
+        if self.config.redis_url:
+            return self.config.redis_url
+        return f"unix://{quote(os.fsencode(recorded_socket(Path(self.config.data))))}"
 
     async def start(self, settings: str) -> None:
         """Wait until it serves.  Raises WorkerFault with what it said last."""

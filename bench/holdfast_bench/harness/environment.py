@@ -45,7 +45,8 @@ def gather(
 ) -> dict[str, Any]:
     """Return the environment of a run.
 
-    `server` is its configuration and versions, with secrets masked, None when it does not tell.
+    `server` is its configuration, with secrets masked, and under `store` that of its store, None
+    when it does not tell.
     `is_colocated`: whether generator and server share the machine, None when that is not known.
     """
     return {

@@ -12,7 +12,8 @@
     violations                                   promises that did not hold
     cpu_us_per_operation                         of the generator
 
-`error_rate` counts what got no answer in time too: errors and deadlines.
+`error_rate` counts what got no answer in time too: errors and deadlines.  Units, violations, the
+loop's lag and the CPU are known when a run is over, everything else while it goes.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ SESSIONS = ("planned", "started", "dropped", "finished", "alive_max")
 UNITS = ("on_sale", "sold", "oversold", "held")
 OTHERS = ("rate", "goodput", "violations", "cpu_us_per_operation", "refused_oversold")
 LAGS = ("lag", "loop_lag")
+KNOWN_AT_THE_END = {*UNITS, "refused_oversold", "violations", "cpu_us_per_operation"}
 
 Result = Mapping[str, Any]
 
@@ -56,6 +58,11 @@ class Metric(NamedTuple):
         if self.figure in TIMES:
             return DURATION
         return SHARE if self.figure.endswith("_rate") else NUMBER
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is known while a run goes."""
+        return self.scope != "loop_lag" and self.figure not in KNOWN_AT_THE_END
 
     def of(self, result: Result) -> float | None:
         """Return the value in a result, None if it has none: an RPC that was not called."""

@@ -17,7 +17,7 @@ from grpc import StatusCode
 from holdfast_bench.harness.histogram import Histogram
 from holdfast_bench.harness.metrics import OUTCOMES, PERCENTILES
 from holdfast_bench.harness.recording import Recorded
-from holdfast_bench.harness.run import Run
+from holdfast_bench.harness.run import ABORTED, Run
 from holdfast_bench.harness.series import series
 from holdfast_bench.harness.tallies import Calls
 from holdfast_bench.harness.thresholds import judge
@@ -49,9 +49,7 @@ def assemble(run: Run, date: datetime) -> dict[str, Any]:
         "end_reason": run.end_reason,
         "options": scenario.as_read(),
         "seed": scenario.seed,
-        **_of_all_calls(run),
-        "rpcs": {rpc: _rpc(calls) for rpc, calls in sorted(run.recorded.rpcs.items())},
-        "sessions": _sessions(run.recorded),
+        **figures(run.recorded, run.steady_s),
         "generator": _generator(run),
         "verdicts": [verdict._asdict() for verdict in run.verdicts],
         "units": run.units._asdict() if run.units else NO_UNITS,
@@ -61,7 +59,7 @@ def assemble(run: Run, date: datetime) -> dict[str, Any]:
         "stock": run.stock,
         "notes": list(run.notes),
     }
-    result["thresholds"] = judge(scenario.thresholds, result)
+    result["thresholds"] = judge(scenario.expressions, result)
     result["exit_code"] = exit_code(result, is_whole=run.is_whole)
     plain: dict[str, Any] = json.loads(json.dumps(result))  # as a reader of the file has it
     return plain
@@ -71,6 +69,8 @@ def exit_code(result: Mapping[str, Any], *, is_whole: bool) -> int:
     """Return 99 for a broken promise or threshold, 1 for a run that did not get to its end."""
     if not all(verdict["holds"] for verdict in result["verdicts"]):
         return FAILED
+    if result["end_reason"].startswith(ABORTED):
+        return FAILED  # even if the calls of its last moment have mended the figure
     if not is_whole:
         return HARNESS_FAULT
     return OK if all(threshold["holds"] for threshold in result["thresholds"]) else FAILED
@@ -83,14 +83,22 @@ def schema() -> dict[str, Any]:
     return described
 
 
-def _of_all_calls(run: Run) -> dict[str, Any]:
-    every = run.recorded.steady
+def figures(recorded: Recorded, steady_s: float) -> dict[str, Any]:
+    """Return what is known of calls and sessions, at the end of a run or while it goes."""
+    return {
+        **_of_all_calls(recorded.steady, steady_s),
+        "rpcs": {rpc: _rpc(calls) for rpc, calls in sorted(recorded.rpcs.items())},
+        "sessions": _sessions(recorded),
+    }
+
+
+def _of_all_calls(every: Calls, steady_s: float) -> dict[str, Any]:
     response = every.response
     latencies = zip(DISTRIBUTION, response.percentiles_us(DISTRIBUTION), strict=True)
     return {
         "count": every.count,
-        "total": run.steady_s,
-        "rps": every.count / run.steady_s if run.steady_s > 0 else 0.0,
+        "total": steady_s,
+        "rps": every.count / steady_s if steady_s > 0 else 0.0,
         "average": round(response.mean_us * NS_PER_US),
         "fastest": response.min_us * NS_PER_US,
         "slowest": response.max_us * NS_PER_US,

@@ -18,6 +18,7 @@ from holdfast_bench.harness.target import probe
 from holdfast_server.checks import Verdict
 
 COMPLETED, INTERRUPTED, LOST = "completed", "interrupted", "the target went away"
+ABORTED = "aborted: "  # and the threshold that failed
 
 
 @dataclass(frozen=True)

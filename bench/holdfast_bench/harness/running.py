@@ -22,6 +22,7 @@ from holdfast_bench.harness.results import assemble
 from holdfast_bench.harness.run import Place, Run, placed
 from holdfast_bench.harness.saturation import search
 from holdfast_bench.harness.scenario import Scenario, ScenarioError
+from holdfast_bench.harness.store_settings import store_settings
 
 LOCAL = ("127.", "localhost", "[::1]")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -51,17 +52,25 @@ async def run(order: Order, screen: Screen) -> dict[str, Any]:
     with _interruptible() as interrupted:
         async with placed(order.scenario, order.target) as place:
             ran, further = await _conducted(order.scenario, place, screen, interrupted)
-            shown = place.server.config.shown() if place.server else None
+            server = await _told_by(place)
     result = {**assemble(ran, date), **further}
     described = environment.gather(
         order.scenario,
         order.command,
         is_colocated=True if order.target.startswith(LOCAL) or not order.target else None,
-        server=shown,
+        server=server,
     )
     artifacts.write(order.out, result, described, ran.recorded)
     report.write(order.out)
     return result
+
+
+async def _told_by(place: Place) -> dict[str, Any] | None:
+    """Return the settings of an embedded server and of its store; another one does not tell."""
+    if place.server is None:
+        return None
+    store = await store_settings(place.server.store_url)
+    return {**place.server.config.shown(), "store": store}
 
 
 async def _conducted(

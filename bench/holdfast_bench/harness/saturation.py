@@ -77,7 +77,7 @@ async def _step(
 ) -> dict[str, Any]:
     ran = await Conductor(scenario, place, screen, interrupted, is_to_judge=False).run()
     result = assemble(ran, datetime.now(UTC))
-    judged = parse(scenario.thresholds[0]).judge(result)
+    judged = parse(scenario.expressions[0]).judge(result)
     latencies = {row["percentage"]: row["latency"] for row in result["latencyDistribution"]}
     return {
         "rate": scenario.arrivals.rate,

@@ -21,6 +21,7 @@ from holdfast_bench.harness.scenario_tables import (
     Arrivals,
     Catalogue,
     Ends,
+    Expectation,
     Fault,
     Life,
     Phases,
@@ -34,6 +35,7 @@ __all__ = [
     "Arrivals",
     "Catalogue",
     "Ends",
+    "Expectation",
     "Fault",
     "Life",
     "Phases",
@@ -63,7 +65,9 @@ class Scenario:
     connections: int = setting(8, "TCP connections of all processes", low=1, high=20_000)
     processes: int = setting(1, "processes that generate the load", low=1, high=64)
     watchers: int = setting(0, "watches open beside the sessions", low=0, high=SESSIONS_MAX)
-    thresholds: tuple[str, ...] = setting((), "what is expected of the result")
+    thresholds: tuple[str | Expectation, ...] = setting(
+        (), "what is expected of the result, as text or as a table", part=Expectation
+    )
     catalogue: Catalogue = field(
         default_factory=Catalogue, metadata=table(Catalogue, "what is on sale")
     )
@@ -80,8 +84,21 @@ class Scenario:
     def __post_init__(self) -> None:
         check_limits(self)
         for number, threshold in enumerate(self.thresholds):
-            check_threshold(f"thresholds[{number}]", threshold)
+            if isinstance(threshold, str):
+                check_threshold(f"thresholds[{number}]", threshold)
         self._check_agreement()
+
+    @property
+    def expressions(self) -> list[str]:
+        """What is expected of the result, whether or not it ends a run."""
+        return [one if isinstance(one, str) else one.expression for one in self.thresholds]
+
+    @property
+    def aborting(self) -> list[Expectation]:
+        """What ends a run that fails it."""
+        return [
+            one for one in self.thresholds if isinstance(one, Expectation) and one.abort_on_fail
+        ]
 
     def _check_agreement(self) -> None:
         """Raise ScenarioError for keys that are fine alone and not together."""
@@ -96,6 +113,12 @@ class Scenario:
             raise ScenarioError(
                 "arrivals.sessions", f"must be at most sessions_max, {self.sessions_max:,}"
             )
+        for number, one in enumerate(self.thresholds):
+            if isinstance(one, Expectation) and one.after_s >= self.phases.steady_s:
+                raise ScenarioError(
+                    f"thresholds[{number}].after_s",
+                    f"must be below steady_s, {self.phases.steady_s:g}",
+                )
         if self.fault and self.fault.at_s >= self.phases.steady_s:
             raise ScenarioError("fault.at_s", f"must be below steady_s, {self.phases.steady_s:g}")
 

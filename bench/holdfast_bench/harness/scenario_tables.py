@@ -194,6 +194,26 @@ class Saturate:
         check_threshold("objective", self.objective)
 
 
+@dataclass(frozen=True)
+class Expectation:
+    """A threshold that may end a run: once it fails, `after_s` or later in the steady phase."""
+
+    expression: str = setting("", "what is expected of the result")
+    abort_on_fail: bool = setting(False, "whether a run that fails it ends at once")
+    after_s: float = setting(
+        0.0, "seconds of the steady phase before it is judged", low=0, high=DAY_S
+    )
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+        check_threshold("expression", self.expression)
+        if self.abort_on_fail and not parse(self.expression).metric.is_live:
+            problem = f"is known only when a run is over, and cannot end it: {self.expression!r}"
+            raise ScenarioError("expression", problem)
+        if self.after_s and not self.abort_on_fail:
+            raise ScenarioError("after_s", "is of use only with abort_on_fail = true")
+
+
 def check_threshold(key: str, expression: str) -> None:
     """Raise ScenarioError for what is not a threshold."""
     try:

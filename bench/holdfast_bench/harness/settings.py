@@ -8,7 +8,7 @@ in Python obeys the same limits as one read from a file.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, field, fields
 from typing import Any, TypeVar
 
@@ -29,8 +29,11 @@ class ScenarioError(ValueError):
 
 
 def setting(default: Any, description: str, **limits: Any) -> Any:
-    """Return a field; limits are low, above (low itself is refused), high and choices."""
-    none = {"low": None, "above": None, "high": None, "choices": (), "table": None}
+    """Return a field; limits are low, above (low itself is refused), high and choices.
+
+    Parts of a list may be tables too, of the kind that `part` names.
+    """
+    none = {"low": None, "above": None, "high": None, "choices": (), "table": None, "part": None}
     return field(default=default, metadata={"description": description, **none, **limits})
 
 
@@ -65,28 +68,38 @@ def _converted(key: Field[Any], value: Any, full_name: str) -> Any:
         raise ScenarioError(full_name, f"must be a table, not {value!r}")
     try:
         if isinstance(key.default, tuple):
-            return _sequence(key.default, value)
+            return _sequence(key, value, full_name)
         return _scalar(type(key.default), value)
+    except ScenarioError:
+        raise
     except ValueError as wrong:
         raise ScenarioError(full_name, str(wrong)) from None
 
 
-def _sequence(default: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+def _sequence(key: Field[Any], value: Any, full_name: str) -> tuple[Any, ...]:
     """Return a tuple of one type; text of a command line is divided at commas."""
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
     if not isinstance(parts, list | tuple):
         raise ValueError(f"must be a list, not {value!r}")
-    kind = type(default[0]) if default else str
-    return tuple(_scalar(kind, part) for part in parts)
+    default: Sequence[Any] = key.default  # type: ignore[assignment]  # a tuple, or it is not called
+    kind, part_table = type(default[0]) if default else str, key.metadata["part"]
+    return tuple(
+        build(part_table, part, f"{full_name}[{number}]")
+        if part_table is not None and isinstance(part, Mapping)
+        else _scalar(kind, part)
+        for number, part in enumerate(parts)
+    )
 
 
-NAMES = {int: "a whole number", float: "a number", str: "text"}
+NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 def _scalar(kind: type, value: Any) -> Any:
     """Return the value as this type; numbers may come as text, from a command line."""
     problem = ValueError(f"must be {NAMES[kind]}, not {value!r}")
-    if isinstance(value, bool):
+    if kind is bool or isinstance(value, bool):
+        if isinstance(value, bool) and kind is bool:
+            return value
         raise problem
     if isinstance(value, kind) or (kind is float and isinstance(value, int)):
         return kind(value)

@@ -2,7 +2,8 @@
 
 `AsyncClient` is for asyncio, `Client` for threads; both have the same calls.  The values that go in
 and come out are in `holdfast.model`, `holdfast.inventory` and `holdfast.ledger`, the tree of errors
-is in `holdfast.errors`, and the generated stubs are in `holdfast.v1`.
+is in `holdfast.errors`, what checks proofs in `holdfast.proofs`, the generated stubs are in
+`holdfast.v1`.
 """
 
 from holdfast.aio.calls import AsyncStubs
@@ -77,7 +78,7 @@ from holdfast.inventory import (
     RowError,
     SetStockOptions,
 )
-from holdfast.ledger import CellHead, EntryFilter, EntryKind, LedgerEntry, Movement
+from holdfast.ledger import CellHead, EntryFilter, EntryKind, LedgerEntry, Movement, Proof
 from holdfast.levels import KnownLevel, LevelView
 from holdfast.model import (
     Advice,
@@ -101,6 +102,17 @@ from holdfast.model import (
     Violation,
 )
 from holdfast.pacing import Attempt, Pacing, PacingPolicy, Plan
+from holdfast.past import (
+    AnsweredError,
+    Decision,
+    PastStock,
+    Refusal,
+    StockExplanation,
+    StockTerm,
+    TermChange,
+    TermExplanation,
+)
+from holdfast.proofs import InvalidProof
 from holdfast.retry import RetryPolicy
 from holdfast.sync.calls import Stubs
 from holdfast.sync.client import Client
@@ -109,6 +121,7 @@ from holdfast.sync.watch import Watch
 
 __all__ = [
     "Advice",
+    "AnsweredError",
     "AsyncClient",
     "AsyncHold",
     "AsyncStubs",
@@ -128,6 +141,7 @@ __all__ = [
     "CountOptions",
     "Counted",
     "DeadlineExceeded",
+    "Decision",
     "Draining",
     "EndedReason",
     "EntryFilter",
@@ -140,6 +154,7 @@ __all__ = [
     "Imported",
     "InternalError",
     "InvalidArgument",
+    "InvalidProof",
     "Item",
     "ItemDetail",
     "ItemEntry",
@@ -162,9 +177,12 @@ __all__ = [
     "Overloaded",
     "Pacing",
     "PacingPolicy",
+    "PastStock",
     "Plan",
     "Policy",
     "Pressure",
+    "Proof",
+    "Refusal",
     "Refused",
     "RefusedLine",
     "Released",
@@ -194,11 +212,15 @@ __all__ = [
     "Stock",
     "StockChanged",
     "StockChanges",
+    "StockExplanation",
     "StockLevel",
     "StockLost",
+    "StockTerm",
     "StoreFault",
     "StoreUnavailable",
     "Stubs",
+    "TermChange",
+    "TermExplanation",
     "Throttled",
     "TransportError",
     "Unauthenticated",

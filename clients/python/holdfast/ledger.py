@@ -9,6 +9,7 @@ from typing import NamedTuple, TypedDict
 from holdfast.inventory import Item
 from holdfast.inventory_messages import item_of
 from holdfast.model import Context, Reservation
+from holdfast.proofs import verify_consistency, verify_inclusion
 from holdfast.responses import NO_CONTEXT, context_of, numbered, reservation_of, time_of
 from holdfast.v1 import ledger_pb2 as pb
 
@@ -32,7 +33,7 @@ class EntryKind(StrEnum):
     RESOLVE_REVIEW = "RESOLVE_REVIEW"
 
 
-_KINDS = numbered(EntryKind, pb.EntryKind, "ENTRY_KIND")
+ENTRY_KINDS = numbered(EntryKind, pb.EntryKind, "ENTRY_KIND")
 
 
 class CellHead(NamedTuple):
@@ -76,6 +77,44 @@ class LedgerEntry(NamedTuple):
     reference: str
 
 
+class Proof(NamedTuple):
+    """What the server proves of its ledger; `checkpoint` is signed, and empty for an older tree.
+
+    A leaf's index is its sequence less one.  `leaf` is the entry as it was recorded.
+    """
+
+    tree_size: int
+    root_hash: bytes
+    leaf_index: int
+    leaf: bytes
+    inclusion: tuple[bytes, ...]
+    consistency: tuple[bytes, ...]
+    checkpoint: str
+
+    def verify(self) -> None:
+        """Check that the leaf is in the tree.  Raises InvalidProof.
+
+        That the root is the log's says the signature of `checkpoint`, or one kept from before.
+        """
+        verify_inclusion(
+            self.leaf,
+            self.leaf_index,
+            self.tree_size,
+            root=self.root_hash,
+            proof=self.inclusion,
+        )
+
+    def verify_since(self, old_tree_size: int, old_root_hash: bytes) -> None:
+        """Check that the tree continues an older one.  Raises InvalidProof."""
+        verify_consistency(
+            old_tree_size,
+            old_root_hash,
+            self.tree_size,
+            root=self.root_hash,
+            proof=self.consistency,
+        )
+
+
 class EntryFilter(TypedDict, total=False):
     """Which entries of the ledger a list is to have."""
 
@@ -98,6 +137,19 @@ def head_of(message: pb.CellHead) -> CellHead:
     )
 
 
+def proof_of(message: pb.GetProofResponse) -> Proof:
+    """Return a proof."""
+    return Proof(
+        message.tree_size,
+        message.root_hash,
+        message.leaf_index,
+        message.leaf,
+        tuple(message.inclusion),
+        tuple(message.consistency),
+        message.checkpoint,
+    )
+
+
 def entry_of(message: pb.LedgerEntry) -> LedgerEntry:
     """Return one entry."""
     return LedgerEntry(
@@ -105,7 +157,7 @@ def entry_of(message: pb.LedgerEntry) -> LedgerEntry:
         message.epoch,
         message.cell,
         time_of(message.time),
-        _KINDS.get(message.kind, EntryKind.UNSPECIFIED),
+        ENTRY_KINDS.get(message.kind, EntryKind.UNSPECIFIED),
         message.id,
         message.principal,
         tuple(

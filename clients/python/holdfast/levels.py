@@ -48,7 +48,7 @@ class KnownLevels:
     def __init__(self) -> None:
         self._answers: OrderedDict[str, Seen] = OrderedDict()
         self._feeds: tuple[Feed, ...] = ()
-        self._load, self._load_until = ServerLoad.NORMAL, 0.0
+        self._load, self._min_interval, self._load_until = ServerLoad.NORMAL, 0.0, 0.0
         self._writing = Lock()
         self.view = LevelView(self)
 
@@ -57,8 +57,18 @@ class KnownLevels:
         """How loaded the server is, as far as it has said so of late."""
         return self._load if time.monotonic() < self._load_until else ServerLoad.NORMAL
 
-    def note_load(self, load: ServerLoad) -> None:
-        """Take what an answer said of the server's load."""
+    @property
+    def min_interval(self) -> float:
+        """The interval in seconds that a loaded server has suggested, 0 where it has not."""
+        return self._min_interval if time.monotonic() < self._load_until else 0.0
+
+    def note_load(self, load: ServerLoad, min_interval: float = 0.0) -> None:
+        """Take what an answer said of the server's load, and the interval it suggested.
+
+        The trailers of a unary call have the load alone: they leave the interval of the same load.
+        """
+        if min_interval or load is not self._load:
+            self._min_interval = min_interval
         self._load, self._load_until = load, time.monotonic() + LOAD_FRESH_S
 
     def learn(self, read: Callable[..., T], *message: Any) -> T:

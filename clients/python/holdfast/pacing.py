@@ -21,7 +21,7 @@ from holdfast.requests import lines_of
 
 FRESH_S = 1.0  # so long the level of an answer stands for the item, without a watch
 PLANS_MAX = 10_000
-OVERLOADED_FACTOR = 4
+LOAD_FACTORS = {ServerLoad.HIGH: 1, ServerLoad.OVERLOADED: 4}
 HOPELESS = frozenset({Advice.OFFER_ALTERNATIVE, Advice.BACKORDER, Advice.STOP})
 PATIENT = frozenset({Advice.SLOW_DOWN, Advice.STOP})  # what asks to wait `retry_after`
 
@@ -31,7 +31,8 @@ Alternative: TypeAlias = Callable[[str, StockLevel], str | None]
 class Attempt(NamedTuple):
     """A reserve before it is first sent, and what is known of the items and of the server.
 
-    `urgent` is what the caller says: somebody waits for the answer.
+    `urgent` is what the caller says: somebody waits for the answer.  `min_interval` is what a
+    loaded server has suggested, in seconds, 0 where it has not.
     """
 
     lines: tuple[Line, ...]
@@ -39,6 +40,7 @@ class Attempt(NamedTuple):
     urgent: bool
     levels: LevelView
     load: ServerLoad
+    min_interval: float = 0.0
 
 
 class Plan(NamedTuple):
@@ -71,7 +73,8 @@ class Pacing:
       OutOfStock with `is_local` at once, while the level is surely current: told by a running
       watch, or at most 1 s or its `retry_after` ago.
     - A server under HIGH load makes reserves wait up to `load_delay`, an OVERLOADED one four times
-      that, and `urgent` ones not.
+      that, and `urgent` ones not.  Where it has suggested a longer interval, they are spread over
+      that, of which `delay_max` is the most.
     """
 
     delay_max: float = 2.0
@@ -94,7 +97,7 @@ class Pacing:
         if attempt.urgent:
             return Plan(lines)
         delays = [self._delay_of(attempt.levels.known(line.sku)) for line in lines]
-        return Plan(lines, max(self._load_delay(attempt.load), *delays, 0.0))
+        return Plan(lines, max(self._load_delay(attempt), *delays, 0.0))
 
     def _redirected(self, line: Line, attempt: Attempt) -> Line:
         known = attempt.levels.known(line.sku)
@@ -114,12 +117,12 @@ class Pacing:
         left = min(known.level.retry_after - known.age, self.delay_max)
         return max(left, 0.0) * random.uniform(0.5, 1)
 
-    def _load_delay(self, load: ServerLoad) -> float:
-        if load is ServerLoad.HIGH:
-            return random.uniform(0, self.load_delay)
-        if load is ServerLoad.OVERLOADED:
-            return random.uniform(0, self.load_delay * OVERLOADED_FACTOR)
-        return 0.0
+    def _load_delay(self, attempt: Attempt) -> float:
+        factor = LOAD_FACTORS.get(attempt.load, 0)
+        if not factor:
+            return 0.0
+        suggested = min(attempt.min_interval, self.delay_max)
+        return random.uniform(0, max(self.load_delay * factor, suggested))
 
 
 def _is_current(known: KnownLevel) -> bool:
@@ -167,7 +170,10 @@ class Pacer:
         before = self._sent.get(key)
         if before is not None and before[0] == given:
             return Plan(before[1])
-        plan = policy.plan(Attempt(given, options, urgent, self._known.view, self._known.load))
+        known = self._known
+        plan = policy.plan(
+            Attempt(given, options, urgent, known.view, known.load, known.min_interval)
+        )
         if key:
             with self._writing:
                 self._sent[key] = (given, plan.lines)

@@ -51,7 +51,7 @@ _ADVICE = numbered(Advice, types.Advice, "ADVICE")
 _SOURCES = numbered(Source, types.Source, "SOURCE")
 _LOADS = numbered(ServerLoad, pb.ServerLoad, "SERVER_LOAD")
 _LOADS_IN_TRAILERS: Mapping[str | bytes, ServerLoad] = {load.lower(): load for load in ServerLoad}
-_REFUSALS: Mapping[int, type[Refused]] = {
+REFUSALS: Mapping[int, type[Refused]] = {
     types.RefusalReason.Value(f"REFUSAL_REASON_{refusal.reason}"): refusal
     for refusal in leaves(Refused)
 }
@@ -123,7 +123,8 @@ def levels_of(messages: Iterable[types.StockLevel]) -> Levels:
     return tuple(level_of(message) for message in messages)
 
 
-def _refused_line_of(message: types.RefusalLine) -> RefusedLine:
+def refused_line_of(message: types.RefusalLine) -> RefusedLine:
+    """Return a line that could not be had."""
     expires = message.HasField("next_expiry_at")
     return RefusedLine(
         message.sku,
@@ -137,8 +138,8 @@ def _refused_line_of(message: types.RefusalLine) -> RefusedLine:
 def refused_of(message: pb.ReserveResponse | pb.CommitResponse, key: str) -> Refused:
     """Return the refusal of a reserve or commit as an error; `key` is the reservation_id."""
     refusal = message.refusal
-    error = _REFUSALS.get(refusal.reason, Refused)(refusal.message)
-    error.lines = tuple(map(_refused_line_of, refusal.lines))
+    error = REFUSALS.get(refusal.reason, Refused)(refusal.message)
+    error.lines = tuple(map(refused_line_of, refusal.lines))
     error.levels = levels_of(message.levels)
     error.sequence = message.sequence
     error.idempotency_key = key
@@ -200,6 +201,13 @@ def load_of(message: pb.ServerPressure) -> ServerLoad:
     """Return what a server asks of its clients; nothing said is nothing asked."""
     load = _LOADS.get(message.load, ServerLoad.NORMAL)
     return ServerLoad.NORMAL if load is ServerLoad.UNSPECIFIED else load
+
+
+def min_interval_of(message: pb.ServerPressure) -> float:
+    """Return the interval in seconds that a server suggests to its clients, 0 for none."""
+    if not message.HasField("suggested_min_interval"):
+        return 0.0
+    return seconds_of(message.suggested_min_interval)
 
 
 def load_in(trailers: Iterable[tuple[str, str | bytes]] | None) -> ServerLoad:

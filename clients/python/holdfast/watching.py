@@ -23,7 +23,7 @@ from holdfast.changes import (
 )
 from holdfast.errors import HoldfastError
 from holdfast.levels import Feed, KnownLevels, Seen
-from holdfast.responses import level_of, load_of
+from holdfast.responses import level_of, load_of, min_interval_of
 from holdfast.retry import RetryPolicy
 from holdfast.v1 import stock_pb2 as pb
 
@@ -102,7 +102,7 @@ class Following:
         seen = self._verified_levels(message)
         self._heard_at = datetime.now(UTC)
         self.load = load_of(message.server_pressure)
-        self._known.note_load(self.load)
+        self._known.note_load(self.load, min_interval_of(message.server_pressure))
         if message.kind == _SNAPSHOT:
             return self._take_part(message, seen)
         if message.kind == _END:

@@ -22,6 +22,7 @@ _COMMANDS = {
     "reservation": "reservations",
     "ledger": "ledger",
     "check": "ledger",
+    "audit": "audit",
     "version": "version",
 }
 

@@ -60,14 +60,15 @@ def _show(output: Output, entry: LedgerEntry) -> None:
     if output.as_json:
         output.document(entry)
         return
-    moves = ", ".join(map(_words, entry.movements))
+    moves = ", ".join(map(moves_words, entry.movements))
     who = entry.principal or "-"
     output.say(
         f"{entry.sequence:>8}  {clock(entry.time)}  {entry.kind:<12}  {entry.id}  {who}  {moves}"
     )
 
 
-def _words(move: Movement) -> str:
+def moves_words(move: Movement) -> str:
+    """Return what moved of one item, in words."""
     where = f"@{move.location}" if move.location else ""
     changes = [
         f"{name} {getattr(move, name):+d}"

@@ -53,14 +53,14 @@ async def stock_command(call: Call, skus: tuple[str, ...]) -> None:
     if call.output.as_json:
         call.output.document(found)
     else:
-        call.output.table(LEVEL_COLUMNS, [_row(level) for level in found.levels])
+        call.output.table(LEVEL_COLUMNS, [level_row(level) for level in found.levels])
     if found.missing_skus:
         missing = ", ".join(found.missing_skus)
         as_json = call.output.as_json
         raise Failure(f"no such SKU: {missing}", reason="UNKNOWN_SKU", as_json=as_json)
 
 
-def _row(level: StockLevel) -> tuple[object, ...]:
+def level_row(level: StockLevel) -> tuple[object, ...]:
     return (
         level.sku,
         level.available,

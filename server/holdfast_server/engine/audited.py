@@ -11,10 +11,13 @@ from holdfast_server.errors import Overloaded
 from holdfast_server.model import (
     BatchResult,
     Code,
+    Commit,
+    Extend,
     GetReservation,
     GetStock,
     Operation,
     Outcome,
+    Release,
 )
 
 ROOM_S = 1.0
@@ -26,16 +29,25 @@ class Trail(Protocol):
 
     @property
     def is_full(self) -> bool:
-        """Tell whether a note would be dropped."""
+        """Tell whether a note of whatever is no query would be dropped."""
         ...
 
-    async def room(self, timeout_s: float) -> bool:
+    @property
+    def is_full_of_queries(self) -> bool:
+        """Tell whether a note of a query would be dropped."""
+        ...
+
+    async def room(self, timeout_s: float, *, for_query: bool) -> bool:
         """Wait until a note would be taken, at most for so long; tell whether it would."""
         ...
 
     def note(self, operation: Operation, outcome: Outcome) -> str:
-        """Note an operation that made no entry; return the id of it as a query."""
+        """Note an operation that made no entry; return the id of the note, empty if dropped."""
         ...
+
+
+# They end work and free stock: they are decided even if their refusal would go unnoted.
+_FINISHING = (Commit, Release, Extend, GetReservation)
 
 
 @dataclass(frozen=True)
@@ -52,11 +64,33 @@ class AuditedStore:
     blocks_queries: bool = False
 
     async def execute(self, operations: Sequence[Operation]) -> BatchResult:
-        """Return what the store decided.  Raises Overloaded when the trail has no room."""
-        if self.trail.is_full and self._must_wait(operations) and not await self.trail.room(ROOM_S):
-            words = "the audit trail is behind"
-            raise Overloaded(words, retry_after_ms=RETRY_AFTER_MS)
-        result = await self.store.execute(operations)
+        """Return what the store decided, Overloaded for what would go unnoted and may not."""
+        if not (self.trail.is_full_of_queries and await self._lacks_room(operations)):
+            return self._noted(operations, await self.store.execute(operations))
+        taken = [operation for operation in operations if not self._must_wait(operation)]
+        result = self._noted(taken, await self.store.execute(taken))
+        decided = iter(result.outcomes)
+        error = Overloaded("the audit trail is behind", retry_after_ms=RETRY_AFTER_MS)
+        outcomes = [
+            error if self._must_wait(operation) else next(decided) for operation in operations
+        ]
+        return result._replace(outcomes=outcomes)
+
+    async def _lacks_room(self, operations: Sequence[Operation]) -> bool:
+        """Wait for the room that a batch needs; tell whether there is none."""
+        waiting = [operation for operation in operations if self._must_wait(operation)]
+        if not waiting:
+            return False
+        for_query = any(type(operation) is GetStock for operation in waiting)
+        return not await self.trail.room(ROOM_S, for_query=for_query)
+
+    def _must_wait(self, operation: Operation) -> bool:
+        if type(operation) is GetStock:
+            return self.blocks_queries
+        return self.blocks_mutations and not isinstance(operation, _FINISHING)
+
+    def _noted(self, operations: Sequence[Operation], result: BatchResult) -> BatchResult:
+        """Note what made no entry, and tell a query its name."""
         outcomes = result.outcomes
         for index, operation in enumerate(operations):
             outcome = outcomes[index]
@@ -69,10 +103,3 @@ class AuditedStore:
             elif outcome.code > Code.AGAIN and type(operation) is not GetReservation:
                 self.trail.note(operation, outcome)
         return result
-
-    def _must_wait(self, operations: Sequence[Operation]) -> bool:
-        for operation in operations:
-            is_query = isinstance(operation, GetStock)
-            if self.blocks_queries if is_query else self.blocks_mutations:
-                return True
-        return False

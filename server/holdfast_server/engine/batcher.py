@@ -16,6 +16,7 @@ from typing import Protocol
 
 import structlog
 
+from holdfast_server.engine.backlog import Backlog
 from holdfast_server.engine.load import Delays, LoadGauge, ServerLoad
 from holdfast_server.errors import Draining, HoldfastError, Overloaded
 from holdfast_server.model import BatchResult, Code, Operation, Outcome, Reserve, subjects, weight
@@ -100,6 +101,7 @@ class Batcher:
     store: Store
     limits: BatchLimits = BatchLimits()
     gauge: LoadGauge = field(default_factory=LoadGauge)
+    backlog: Backlog = field(default_factory=Backlog)
     counters: EngineCounters = field(default_factory=EngineCounters)
     last_batch_at: float = 0.0
 
@@ -127,14 +129,11 @@ class Batcher:
     async def execute(self, operation: Operation) -> Outcome:
         """Return what became of an operation.
 
-        Raises Overloaded at once when the queue is full, or for a Reserve when the server is
-        overloaded; Draining after `drain`; or the store's fault.  A cancelled caller detaches;
-        it cancels no batch.
+        Raises Overloaded at once when the queue is full, or for what may not be taken while the
+        server is overloaded or the archive too far behind; Draining after `drain`; or the store's
+        fault.  A cancelled caller detaches; it cancels no batch.
         """
-        if self.gauge.load is ServerLoad.OVERLOADED:
-            (answer,) = await self.execute_many((operation,))
-        else:
-            (answer,) = await self._enqueue((operation,))
+        (answer,) = await (self._enqueue if self._takes_all else self._admitted)((operation,))
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -145,15 +144,24 @@ class Batcher:
         Operations of one call are decided in the order given.  Raises Overloaded or Draining
         when none was taken.
         """
-        if self.gauge.load is not ServerLoad.OVERLOADED:
-            return await self._enqueue(operations)
-        taken = [operation for operation in operations if not isinstance(operation, Reserve)]
+        return await (self._enqueue if self._takes_all else self._admitted)(operations)
+
+    @property
+    def _takes_all(self) -> bool:
+        return self.gauge.load is not ServerLoad.OVERLOADED and not self.backlog.is_exceeded
+
+    async def _admitted(self, operations: Sequence[Operation]) -> list[Answer]:
+        """Have those decided that are still taken; the others are answered at once."""
+        refusals = [self._refusal(operation) for operation in operations]
+        taken = [op for op, refusal in zip(operations, refusals, strict=True) if not refusal]
         self.counters.shed += len(operations) - len(taken)
         decided = iter(await self._enqueue(taken))
-        return [
-            self.gauge.refusal() if isinstance(operation, Reserve) else next(decided)
-            for operation in operations
-        ]
+        return [refusal or next(decided) for refusal in refusals]
+
+    def _refusal(self, operation: Operation) -> Overloaded | None:
+        if self.gauge.load is ServerLoad.OVERLOADED and isinstance(operation, Reserve):
+            return self.gauge.refusal()
+        return self.backlog.refusal(operation)
 
     def _enqueue(self, operations: Sequence[Operation]) -> asyncio.Future[list[Answer]]:
         """Have operations of one caller decided; return what will hold their answers."""

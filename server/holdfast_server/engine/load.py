@@ -1,9 +1,10 @@
 """The server's own load: how long an operation that comes now would wait, as one of three levels.
 
-The load is the longest of three delays, looked at every 50 ms: of the oldest operation that waits
-for a batch, of the store's answer to a batch, and of the event loop.  A level is reached when the
-delay stays at its bound for a moment, so that a pause of the collector is none.  It is left, one
-step at a time, when the delay stayed below half the bound for a second.
+The load is the longest of some delays, looked at every 50 ms: of the oldest operation that waits
+for a batch, of the store's answer to a batch, of the event loop, and of the oldest answer that
+waits for the archive.  A level is reached when the delay stays at its bound for a moment, so that a
+pause of the collector is none.  It is left, one step at a time, when the delay stayed below half
+the bound for a second.
 """
 
 from __future__ import annotations
@@ -49,11 +50,12 @@ _SUGGESTED_MIN_INTERVAL_MS = {
 
 
 class Delays(NamedTuple):
-    """Where an operation waits, ms: for its batch, for the store, for the event loop."""
+    """Where an operation waits, ms: its batch, the store, the event loop, the archive."""
 
     queue_wait_ms: float = 0
     round_trip_ms: float = 0
     loop_lag_ms: float = 0
+    archive_ms: float = 0
 
 
 @dataclass(frozen=True)

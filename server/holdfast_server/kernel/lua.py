@@ -62,18 +62,22 @@ def plain(value: Any) -> Any:
 
 
 class LuaHost:
-    """The functions of lua/inprocess/host.lua.  Texts are bytes on both sides."""
+    """The functions of a text in lua/inprocess.  Texts are bytes on both sides."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "inprocess/host") -> None:
         self._runtime = _LUA.LuaRuntime(
             encoding=None,
             unpack_returned_tuples=True,
             register_eval=False,
             register_builtins=False,
         )
-        struct = self._runtime.table_from({b"pack": _pack, b"unpack": _unpack})
-        text = flatten("inprocess/host").encode()
-        self._functions = self._runtime.execute(_STRICT, text, struct)
+        self._functions = self._runtime.execute(_STRICT, flatten(name).encode(), self._struct())
+
+    def _struct(self) -> Any:
+        """Return pack and unpack: LuaJIT's own, which cost a tenth, or else this module's."""
+        if _LUA.__name__ == "lupa.luajit21":
+            return self._runtime.execute(flatten("inprocess/struct").encode())
+        return self._runtime.table_from({b"pack": _pack, b"unpack": _unpack})
 
     def constant(self, name: str) -> int:
         """Return a number of the kernel."""

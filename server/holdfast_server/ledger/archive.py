@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import NamedTuple
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from holdfast_server.ledger import schema
@@ -25,6 +25,7 @@ from holdfast_server.ledger.leaf import StoredBatch, read_batch
 from holdfast_server.ledger.reading import Reading
 
 LEDGER, QUERIES = "ledger", "queries"
+RANGE = 65_536  # leaves that go together: 256 bundles of the log
 
 
 class Archived(NamedTuple):
@@ -113,6 +114,26 @@ class Archive(Reading):
             await self._database.put(connection, schema.queries, rows)
             await self._database.put(connection, schema.positions, [(QUERIES, *now)])
         return now
+
+    async def purge(self, stream: str, before_ms: int, *, now_ms: int) -> int:
+        """Drop the leaves of whole sealed ranges that are older than a time; the fold stays.
+
+        Returns the last sequence, or number, that is gone; 0 when nothing was due.
+        """
+        ledger, queries = schema.ledger, schema.queries
+        place = ledger.c.sequence if stream == LEDGER else queries.c.number
+        first, last = await self._older(stream, before_ms)
+        through = last // RANGE * RANGE
+        if first > through:
+            return 0
+        async with self._database.writing() as connection:
+            if stream == LEDGER:
+                for table in (schema.batches, schema.touches):
+                    await connection.execute(delete(table).where(table.c.last <= through))
+            await connection.execute(delete(place.table).where(place <= through))
+            row = (stream, first, through, now_ms)
+            await self._database.put(connection, schema.purges, [row])
+        return through
 
     async def add_reviews(self, reviews: Sequence[Review]) -> None:
         """Note what a person has to look at."""

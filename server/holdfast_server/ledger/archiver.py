@@ -7,14 +7,15 @@ and a busy ledger is taken in larger and larger transactions.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
 from holdfast_server.errors import StoreFault
 from holdfast_server.ledger.archive import Archive, Archived
-from holdfast_server.ledger.faults import ArchiveFault
+from holdfast_server.ledger.faults import ArchiveConflict, ArchiveFault
 from holdfast_server.model import Head
 
 log = structlog.get_logger(__name__)
@@ -22,7 +23,14 @@ log = structlog.get_logger(__name__)
 BATCHES_MAX = 64  # of a transaction: a few thousand entries
 RETRY_S = (0.1, 2.0)
 LOOK_S = 1.0
-PAUSE_S = 0.02  # between transactions of a busy ledger that nobody waits for
+PAUSE_S = 0.02  # so that a transaction of a busy ledger is worth its fsync
+
+
+class Pace(NamedTuple):
+    """How many archived entries the store keeps, and the pause between transactions, if any."""
+
+    keep: int
+    pause_s: float = PAUSE_S
 
 
 class Source(Protocol):
@@ -60,6 +68,7 @@ class Progress:
     sequence: int = 0
     fault: str = ""
     transactions: int = 0
+    is_known: bool = False
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     _wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -68,10 +77,15 @@ class Progress:
 
         It may go back when the archive is another one.
         """
+        self.is_known = True
         if sequence != self.sequence:
             self.sequence = sequence
             self._moved.set()
             self._moved = asyncio.Event()
+
+    def behind(self, sequence: int) -> int:
+        """Return how many entries up to a sequence are not archived, 0 while that is unknown."""
+        return max(0, sequence - self.sequence) if self.is_known else 0
 
     async def wait(self, sequence: int, timeout_s: float) -> bool:
         """Wait until a sequence is archived, at most for so long; tell whether it is."""
@@ -98,11 +112,12 @@ class Archiver:
     """Moves the ledger into the archive.  `lead` is the work of a leader."""
 
     def __init__(
-        self, source: Source, archive: Archive, keeper: Keeper, tail: Tail, *, keep: int
+        self, source: Source, archive: Archive, keeper: Keeper, tail: Tail, pace: Pace
     ) -> None:
         self._source, self._archive, self._keeper, self._tail = source, archive, keeper, tail
-        self._keep = keep
+        self._keep, self._pause_s = pace
         self.progress = Progress()
+        self.tell: Callable[[int], None] = lambda _sequence: None  # whoever reads on from here
 
     async def lead(self, token: int) -> None:
         """Archive until cancelled.
@@ -110,35 +125,47 @@ class Archiver:
         Whatever fails is said once and tried again; nothing is skipped.  Raises Fenced when another
         one leads.
         """
-        at = await self._archive.archived()
-        await self._note(token, at)
-        pause_s, is_first = RETRY_S[0], True
+        at: Archived | None = None
+        pause_s = RETRY_S[0]
         while True:
             try:
-                # The last one that is archived is looked at once more: it must be the same.
-                at = await self._step(token, at, at.sequence if is_first else at.sequence + 1)
-                is_first, pause_s = False, RETRY_S[0]
+                at = await (self._begin(token) if at is None else self._step(token, at))
+                pause_s = RETRY_S[0]
                 self._heal()
             except (ArchiveFault, StoreFault) as fault:
                 if type(fault).__name__ == "Fenced":
                     raise
                 self._say(fault)
                 await asyncio.sleep(pause_s)
-                pause_s, is_first = min(pause_s * 2, RETRY_S[1]), True
-                at = await self._again(at)
+                pause_s, at = min(pause_s * 2, RETRY_S[1]), None
 
-    async def _step(self, token: int, at: Archived, start: int) -> Archived:
-        bodies = await self._source.bodies(max(start, 1), count=BATCHES_MAX)
+    async def _begin(self, token: int) -> Archived:
+        """Go on where the archive ends; the store must have the same last entry there.
+
+        Raises ArchiveGap, ArchiveConflict.
+        """
+        at, head = await self._archive.archived(), await self._source.head()
+        if head.epoch < at.epoch or head.sequence < at.sequence:
+            raise ArchiveConflict(
+                f"the store went back to {head.epoch}/{head.sequence}, "
+                f"archived is {at.epoch}/{at.sequence}"
+            )
+        bodies = await self._source.bodies(max(at.sequence, 1), count=BATCHES_MAX)
         if bodies:
-            now = await self._archive.apply(bodies)
-            if now.sequence > at.sequence:
-                self.progress.transactions += 1
-                await self._note(token, now)
-                if len(bodies) < BATCHES_MAX:
-                    await self.progress.wanted(PAUSE_S)
-                return now
-        await self._rest(at)
+            at = await self._archive.apply(bodies)
+        await self._note(token, head.epoch, at.sequence)
         return at
+
+    async def _step(self, token: int, at: Archived) -> Archived:
+        bodies = await self._source.bodies(at.sequence + 1, count=BATCHES_MAX)
+        if not bodies:
+            await self._rest(at)
+            return at
+        now = await self._archive.apply(bodies)
+        await self._note(token, now.epoch, now.sequence)
+        if len(bodies) < BATCHES_MAX and self._pause_s:
+            await self.progress.wanted(self._pause_s)
+        return now
 
     async def _rest(self, at: Archived) -> None:
         """Wait for the ledger to grow, or for somebody to wait for the archive."""
@@ -152,16 +179,14 @@ class Archiver:
             for task in waits:
                 task.cancel()
 
-    async def _again(self, at: Archived) -> Archived:
-        try:
-            return await self._archive.archived()
-        except StoreFault:
-            return at
-
-    async def _note(self, token: int, at: Archived) -> None:
-        self.progress.reach(at.sequence)
-        if at.sequence:
-            await self._keeper.note_archived(token, at.epoch, at.sequence, keep=self._keep)
+    async def _note(self, token: int, epoch: int, sequence: int) -> None:
+        """Say what is archived: to the store first, which refuses it from who may not say so."""
+        if sequence:
+            await self._keeper.note_archived(token, epoch, sequence, keep=self._keep)
+        if sequence != self.progress.sequence:
+            self.progress.transactions += 1
+        self.progress.reach(sequence)
+        self.tell(sequence)
 
     def _say(self, fault: Exception) -> None:
         if str(fault) != self.progress.fault:

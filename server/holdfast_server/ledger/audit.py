@@ -3,20 +3,34 @@
 A record is a leaf of the log of queries, as an entry is one of the ledger's.  It has the rows of
 the levels that were answered, exact; what an agent was told of pressure and advice follows from
 them and the time (`pressure`), so nothing is kept that could disagree with it.
+
+| kind | asked | answered |
+|---|---|---|
+| QUERY | SKUs of the whole query | SKUs of this part, rows of their levels (empty: no such SKU) |
+| DECISION | operation, lines, what else was asked | code, detail, SKUs, rows of their levels |
+| WATCH | SKUs, how many, the sequence to resume after | sequence first told, levels told by then |
+| WATCH_END | nothing | last sequence told, why the server ended it (empty: the reader left) |
+| CONFIGURATION | settings as text, secrets masked | version of the rules |
+| DROPPED | nothing | records that are missing here |
+
+What an answer was as of is `epoch` and `sequence`.  A record that is too long for a leaf is cut:
+each part has the number of parts for `asked` and bytes for `answered`; `whole` puts them together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import msgpack
 
 from holdfast_server.kernel.records import LEVEL, decode_level
+from holdfast_server.ledger.leaf import LEAF_BYTES_MAX
 from holdfast_server.model import Context, GetStock, Level, Operation, Outcome, Position
 
 FORMAT = 1
+PART_BYTES = 58_000  # the other fields take up to 6,000 of a leaf
 SKUS_A_RECORD = 90  # of a query; a larger one makes several records, each below 65,535 bytes
 
 
@@ -46,9 +60,14 @@ class AuditRecord(NamedTuple):
     answered: Any
 
     @property
+    def is_part(self) -> bool:
+        """Tell whether it was too long for a leaf, and is a part of it."""
+        return isinstance(self.answered, bytes)
+
+    @property
     def levels(self) -> list[Level | None]:
         """Return the levels that were answered, in the order asked."""
-        if self.kind not in {AuditKind.QUERY, AuditKind.DECISION}:
+        if self.kind not in {AuditKind.QUERY, AuditKind.DECISION} or self.is_part:
             return []
         skus, rows = self.answered[-2:]
         return [
@@ -58,6 +77,20 @@ class AuditRecord(NamedTuple):
     def pack(self, cell: int) -> bytes:
         """Return the bytes to keep."""
         return bytes(msgpack.packb((FORMAT, cell, *self), use_bin_type=True))
+
+    def leaves(self, cell: int) -> list[bytes]:
+        """Return the bytes to keep, cut where they are too long for a leaf."""
+        raw = self.pack(cell)
+        if len(raw) <= LEAF_BYTES_MAX:
+            return [raw]
+        body = msgpack.packb((self.asked, self.answered), use_bin_type=True)
+        cuts = range(0, len(body), PART_BYTES)
+        return [
+            self._replace(part=part, asked=len(cuts), answered=body[at : at + PART_BYTES]).pack(
+                cell
+            )
+            for part, at in enumerate(cuts)
+        ]
 
 
 def read_record(raw: bytes) -> AuditRecord:
@@ -70,6 +103,26 @@ def read_record(raw: bytes) -> AuditRecord:
         raise ValueError(f"an audit record of format {form}, this version knows {FORMAT}")
     record = AuditRecord(AuditKind(kind), *others)
     return record._replace(context=Context(*record.context))
+
+
+def whole(records: Iterable[AuditRecord]) -> list[AuditRecord]:
+    """Return records in order with their parts put together; one that lacks a part is left out."""
+    found: list[AuditRecord] = []
+    parts: list[AuditRecord] = []
+    for record in records:
+        if not record.is_part:
+            found.append(record)
+            continue
+        if (parts and parts[0].id != record.id) or record.part != len(parts):
+            parts = []
+        if record.part == len(parts):
+            parts.append(record)
+        if len(parts) == record.asked:
+            body = b"".join(part.answered for part in parts)
+            asked, answered = msgpack.unpackb(body)
+            found.append(record._replace(part=0, asked=asked, answered=answered))
+            parts = []
+    return found
 
 
 def records_of(

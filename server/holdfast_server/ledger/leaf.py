@@ -7,6 +7,7 @@ the same entry, and a proof is about exactly what was decided.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import msgpack
@@ -68,6 +69,16 @@ def leaves_of(batch: StoredBatch, cell: int) -> list[bytes]:
         )
         for index, at in enumerate(range(0, len(events), EVENT_SIZE))
     ]
+
+
+def logged(leaf: bytes) -> bytes:
+    """Return what a Merkle log has of a leaf: the leaf, or its digest if no bundle can hold it.
+
+    A hundred lines of the longest names in the widest script make an entry of 170,000 bytes.
+    """
+    if len(leaf) <= LEAF_BYTES_MAX:
+        return leaf
+    return bytes(msgpack.packb(("sha256", sha256(leaf).digest(), len(leaf))))
 
 
 def read_leaf(raw: bytes) -> Leaf:

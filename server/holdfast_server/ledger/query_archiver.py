@@ -1,7 +1,9 @@
 """From the store's stream of audit records into the archive, in order, by whoever leads.
 
 The place in the stream stands in the same transaction as the records; so each is archived once.
-Stream ids go by the store's clock, so after a store was lost they go on above those of before.
+Stream ids go by the store's clock.  A store that lost the end of its stream, and whose clock went
+back, gives ids again that are archived; then whatever stands in the stream is looked for in the
+archive by its bytes, since no two records are alike.
 """
 
 from __future__ import annotations
@@ -43,6 +45,10 @@ class Source(Protocol):
         """Return what came after a stream id, None for nothing."""
         ...
 
+    async def last_mark(self) -> str:
+        """Return the id of the newest entry that was ever added, as far as the store knows."""
+        ...
+
     async def drop_queries(self, token: int, through: str) -> None:
         """Drop what is archived.  Raises Fenced when another one leads."""
         ...
@@ -54,6 +60,7 @@ class QueryArchiver:
     def __init__(self, source: Source, archive: Archive) -> None:
         self._source, self._archive = source, archive
         self._fault = ""
+        self._doubted = ""  # up to here the stream may hold what is archived
 
     async def lead(self, token: int) -> None:
         """Archive until cancelled.  Raises Fenced when another one leads."""
@@ -73,9 +80,22 @@ class QueryArchiver:
     async def _step(self, token: int) -> bool:
         """Archive what waits, up to a bound; tell whether there was anything."""
         at = await self._archive.archived(QUERIES)
-        waiting = await self._source.queries(at.mark, count=GROUPS_MAX)
+        after, last = at.mark, await self._source.last_mark()
+        if _place(last) < _place(after):
+            log.warning("the stream of audit records went back", archived=after, last=last)
+            after, self._doubted = "", last
+        waiting = await self._source.queries(after, count=GROUPS_MAX)
         if waiting is None:
             return False
-        await self._archive.apply_queries(waiting.records, waiting.mark)
+        records = waiting.records
+        if _place(after) < _place(self._doubted):
+            records = [each for each in records if not await self._archive.has_query(each)]
+        await self._archive.apply_queries(records, waiting.mark)
         await self._source.drop_queries(token, waiting.mark)
         return True
+
+
+def _place(mark: str) -> tuple[int, int]:
+    """Return a stream id as what ids are compared by; no id is before all."""
+    ms, _, number = mark.partition("-")
+    return int(ms or 0), int(number or 0)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgpack
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, bindparam, func, select
 
 from holdfast_server.kernel.records import decode_reservation
 from holdfast_server.ledger import schema
-from holdfast_server.ledger.audit import AuditRecord, read_record
+from holdfast_server.ledger.audit import AuditRecord, read_record, whole
 from holdfast_server.ledger.database import Database
 from holdfast_server.ledger.faults import ArchivePurged
 from holdfast_server.ledger.leaf import entry_of
@@ -117,10 +117,59 @@ class Reading:
         )
         return [last for (last,) in found]
 
+    async def newest_touches(self, skus: Iterable[str], *, through: int) -> dict[str, int]:
+        """Return, by item, the last sequence of the newest batch that changed it.
+
+        As `touches`; an item that was not there yet is left out.
+        """
+        table, batches = schema.touches, schema.batches
+        newest = (
+            select(table.c.last)
+            .join(batches, batches.c.last == table.c.last)
+            .where(table.c.sku == bindparam("sku"), batches.c.first <= bindparam("through"))
+            .order_by(table.c.last.desc())
+            .limit(1)
+        )
+        found = {}
+        async with self._database.reading() as connection:
+            for sku in skus:
+                values = {"sku": sku, "through": through}
+                last = (await connection.execute(newest, values)).scalar()
+                if last is not None:
+                    found[sku] = int(last)
+        return found
+
+    async def rows_written(self, last: int) -> list[bytes]:
+        """Return the rows that a batch wrote, fields and values by turns; none for no batch."""
+        table = schema.batches
+        found = await self._all(select(table.c.rows).where(table.c.last == last))
+        return msgpack.unpackb(found[0][0]) if found else []
+
+    async def leaf_before(self, key: str, sequence: int) -> bytes | None:
+        """Return the newest leaf of a reservation before a sequence."""
+        table = schema.ledger
+        found = await self._all(
+            select(table.c.leaf)
+            .where(table.c.id == key, table.c.sequence < sequence)
+            .order_by(table.c.sequence.desc())
+            .limit(1)
+        )
+        return bytes(found[0][0]) if found else None
+
+    # ---- Queries ----
+
     async def queries_of(self, name: str) -> list[AuditRecord]:
         """Return the records of a query, or of a reservation's refusals, in order."""
         table = schema.queries
         return await self._records(table.c.id == name)
+
+    async def has_query(self, leaf: bytes) -> bool:
+        """Tell whether an audit record is archived, byte for byte."""
+        table = schema.queries
+        query = select(table.c.number).where(
+            table.c.id == read_record(leaf).id, table.c.leaf == leaf
+        )
+        return bool(await self._all(query.limit(1)))
 
     async def queries_in(
         self, principal: str, session: str, *, before_ms: int, limit: int
@@ -134,14 +183,36 @@ class Reading:
             .order_by(table.c.number.desc())
             .limit(limit)
         )
-        return [read_record(leaf) for (leaf,) in reversed(found)]
+        return whole(read_record(leaf) for (leaf,) in reversed(found))
+
+    async def _older(self, stream: str, before_ms: int) -> tuple[int, int]:
+        """Return the first leaf that is left, and the last that is older than a time, or 0."""
+        table = schema.queries
+        if stream == "ledger":
+            return await self.first_sequence() or 1, await self.sequence_at(before_ms - 1)
+        query = select(func.min(table.c.number), func.max(table.c.number))
+        first, _last = (await self._all(query))[0]
+        _first, last = (await self._all(query.where(table.c.time_ms < before_ms)))[0]
+        return first or 1, last or 0
 
     async def _records(self, which: Any) -> list[AuditRecord]:
         table = schema.queries
         found = await self._all(select(table.c.leaf).where(which).order_by(table.c.number))
-        return [read_record(leaf) for (leaf,) in found]
+        return whole(read_record(leaf) for (leaf,) in found)
 
     # ---- The state ----
+
+    async def due(self, time_ms: int) -> list[tuple[str, bytes]]:
+        """Return the records of reservations that are held, and by then should not be."""
+        table = schema.reservations
+        return [
+            (row.id, row.record)
+            for row in await self._all(
+                select(table.c.id, table.c.record)
+                .where(table.c.state == "H", table.c.expires_ms <= time_ms)
+                .order_by(table.c.expires_ms)
+            )
+        ]
 
     def items(self) -> AsyncIterator[tuple[str, bytes]]:
         """Yield every item and its row, in order of SKU."""

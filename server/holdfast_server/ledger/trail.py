@@ -1,8 +1,9 @@
 """The audit trail of this process: records on their way from the answers to the store.
 
 An answer leaves only a reference here, and goes; records are made from them later, in slices, and
-reach the store together.  From there the archiver takes them.  A crash loses what had not reached
-the store, a tenth of a second of queries; decisions are in the ledger, and lose nothing.
+reach the store together, in numbered groups that may be sent again.  From there the archiver takes
+them.  A crash loses what had not reached the store: a tenth of a second of queries, or whatever had
+waited here while the store was away.  What was decided is in the ledger, and loses nothing.
 """
 
 from __future__ import annotations
@@ -18,22 +19,26 @@ from typing import Any, Protocol
 import structlog
 
 from holdfast_server.errors import StoreFault
+from holdfast_server.kernel.source import library
 from holdfast_server.ledger.audit import AuditKind, AuditRecord, records_of
-from holdfast_server.model import Context, Operation, Outcome, Position
+from holdfast_server.model import Context, GetStock, Operation, Outcome, Position, weight
 
 log = structlog.get_logger(__name__)
 
 FLUSH_S = 0.1
-SLICE = 64  # records made before others may run
-FLUSH_MAX = 1_000
+SLICE = 64  # notes made into records before others may run: 0.3 ms
+GROUP_BYTES = 1 << 18  # about: all parts of a record are in one group
 RETRY_S = 0.5
 
 
 class Sink(Protocol):
     """Where records go: in order, kept until they are archived."""
 
-    async def add_queries(self, records: Sequence[bytes]) -> int:
-        """Add records; return how many groups of them wait to be archived."""
+    async def add_queries(self, server: str, number: int, records: Sequence[bytes]) -> int:
+        """Add a group of records; return how many groups wait to be archived.
+
+        A group is added once, however often it is sent under its number.
+        """
         ...
 
 
@@ -48,10 +53,19 @@ class History(Protocol):
 
 @dataclass(frozen=True)
 class TrailLimits:
-    """Bounds: records that wait here, and groups of them that wait in the store."""
+    """Bounds: notes that wait here, and groups of records that wait in the store.
+
+    A query counts as its SKUs.  What is no query has more room, so that agents who ask a lot do not
+    keep others from selling.
+    """
 
     records_max: int = 50_000
-    groups_max: int = 100_000
+    groups_max: int = 4_096
+
+    @property
+    def decisions_max(self) -> int:
+        """Return the notes from which on nothing is taken any more."""
+        return self.records_max + (self.records_max + 3) // 4
 
 
 @dataclass
@@ -76,10 +90,13 @@ class Trail:
         self._sink, self._history, self._cell = sink, history, cell
         self._limits = limits or TrailLimits()
         self._noted: deque[_Noted | AuditRecord] = deque()
+        self._weight = 0  # of all that are noted and not yet with the store
         self._packed: list[bytes] = []
+        self._packed_weight = self._groups = 0
         self._room = asyncio.Event()
         self._is_behind = False  # more waits in the store than may
-        self._prefix = f"q{time.time_ns() // 1_000_000:x}-{secrets.token_hex(3)}-"
+        self._server = f"{_now_ms():x}-{secrets.token_hex(3)}"
+        self._prefix = f"q{self._server}-"
         self._number = self._untold = 0
         self.counters = TrailCounters()
 
@@ -87,8 +104,13 @@ class Trail:
 
     @property
     def is_full(self) -> bool:
-        """Tell whether a note would be dropped."""
-        return self._is_behind or len(self._noted) >= self._limits.records_max
+        """Tell whether a note of whatever is no query would be dropped."""
+        return self._is_behind or self._weight >= self._limits.decisions_max
+
+    @property
+    def is_full_of_queries(self) -> bool:
+        """Tell whether a note of a query would be dropped."""
+        return self._is_behind or self._weight >= self._limits.records_max
 
     def query_id(self) -> str:
         """Return an id that no other query has; those of a process sort by age."""
@@ -96,48 +118,49 @@ class Trail:
         return f"{self._prefix}{self._number:08x}"
 
     def note(self, operation: Operation, outcome: Outcome) -> str:
-        """Note an operation that made no entry; return the id of it as a query."""
-        name = self.query_id()
-        self._note((operation, outcome, name, self._history.known))
+        """Note an operation that made no entry; return the note's id, empty if dropped."""
+        is_query = type(operation) is GetStock
+        is_full = self.is_full_of_queries if is_query else self.is_full
+        name = "" if is_full else self.query_id()
+        self._note((operation, outcome, name, self._history.known), weight(operation), is_full)
         return name
 
-    def note_watch(  # noqa: PLR0913  # a record's fields
-        self, kind: AuditKind, *, name: str, principal: str, now_ms: int, asked: Any, answered: Any
-    ) -> None:
-        """Note that a watch told its first levels, or ended."""
-        epoch, sequence = self._history.known
-        no_context = Context()
-        self._note(
-            AuditRecord(
-                kind, now_ms, name, 0, principal, no_context, epoch, sequence, asked, answered
-            )
-        )
+    def note_record(self, record: AuditRecord) -> None:
+        """Note what is no operation: the start and the end of a watch."""
+        self._note(record, 1, self.is_full)
 
     def note_configuration(self, settings: dict[str, Any]) -> None:
-        """Note the settings that a server begins with."""
-        self.note_watch(
-            AuditKind.CONFIGURATION,
-            name=self.query_id(),
-            principal="",
-            now_ms=_now_ms(),
-            asked={name: str(value) for name, value in settings.items()},
-            answered=None,
-        )
+        """Note the settings that a server begins with, and the version of its rules."""
+        shown = {name: str(value) for name, value in settings.items()}
+        self._own(AuditKind.CONFIGURATION, shown, library().plain)
 
-    def _note(self, noted: _Noted | AuditRecord) -> None:
-        if self.is_full:
+    def _own(self, kind: AuditKind, asked: Any, answered: Any) -> None:
+        """Note what the server says by itself, at its own time."""
+        what = (kind, _now_ms(), self.query_id(), 0, "", Context())
+        self._noted.append(AuditRecord(*what, *self._history.known, asked, answered))
+        self._weight += 1
+
+    def _note(self, noted: _Noted | AuditRecord, size: int, is_full: bool) -> None:
+        if is_full:
             self.counters.dropped += 1
             self._untold += 1
             return
+        if self._untold:
+            self._tell_dropped()
         self.counters.noted += 1
         self._noted.append(noted)
+        self._weight += size
 
-    async def room(self, timeout_s: float) -> bool:
+    def _tell_dropped(self) -> None:
+        """Let the trail itself say what it lacks, in the place where it lacks it."""
+        untold, self._untold = self._untold, 0
+        self._own(AuditKind.DROPPED, None, untold)
+
+    async def room(self, timeout_s: float, *, for_query: bool) -> bool:
         """Wait until a note would be taken, at most for so long; tell whether it would."""
         try:
             async with asyncio.timeout(timeout_s):
-                while self.is_full:
-                    self._room.clear()
+                while self.is_full_of_queries if for_query else self.is_full:
                     await self._room.wait()
         except TimeoutError:
             return False
@@ -147,52 +170,66 @@ class Trail:
 
     async def run(self) -> None:
         """Bring notes to the store until cancelled."""
+        is_failing = False
         while True:
             await asyncio.sleep(FLUSH_S)
             try:
                 await self._flush()
             except StoreFault as fault:
-                if not self.counters.failures:
+                if not is_failing:
                     log.warning("the audit trail cannot be kept", fault=str(fault))
                 self.counters.failures += 1
+                is_failing = True
                 await asyncio.sleep(RETRY_S)
+            else:
+                if is_failing:
+                    log.info("the audit trail is kept again")
+                is_failing = False
 
     async def aclose(self) -> None:
-        """Bring the rest to the store, if it can be reached."""
+        """Bring the rest to the store, if it can be reached, however much waits there."""
         try:
-            await self._flush()
+            while self._noted or self._packed or self._untold:
+                await self._flush()
         except StoreFault as fault:
             left = len(self._noted) + len(self._packed)
-            log.error("audit records lost", records=left, fault=str(fault))
+            log.error("audit records lost", at_least=left, fault=str(fault))
 
     async def _flush(self) -> None:
         while self._noted or self._packed or self._untold or self._is_behind:
-            self._tell_dropped()
-            await self._pack()
-            waiting = await self._sink.add_queries(self._packed)
+            if not self._packed:
+                await self._pack()
+            waiting = await self._sink.add_queries(self._server, self._groups, self._packed)
             self.counters.kept += len(self._packed)
-            self._packed = []
+            self._weight -= self._packed_weight
+            self._packed, self._packed_weight = [], 0
             self._is_behind = waiting > self._limits.groups_max
-            if not self.is_full:
-                self._room.set()
+            self._room.set()
+            self._room = asyncio.Event()
             if self._is_behind:
                 return
 
     async def _pack(self) -> None:
-        while self._noted and len(self._packed) < FLUSH_MAX:
+        """Make the next group."""
+        if self._untold and not self._noted:
+            self._tell_dropped()
+        self._groups += 1
+        size = 0
+        while self._noted and size < GROUP_BYTES:
             for _ in range(min(SLICE, len(self._noted))):
                 noted = self._noted.popleft()
-                records = [noted] if isinstance(noted, AuditRecord) else records_of(*noted)
-                self._packed += [record.pack(self._cell) for record in records]
+                if isinstance(noted, AuditRecord):
+                    leaves = noted.leaves(self._cell)
+                    self._packed_weight += 1
+                else:
+                    records = records_of(*noted)
+                    leaves = [leaf for record in records for leaf in record.leaves(self._cell)]
+                    self._packed_weight += weight(noted[0])
+                self._packed += leaves
+                size += sum(map(len, leaves))
+                if size >= GROUP_BYTES:
+                    break
             await asyncio.sleep(0)
-
-    def _tell_dropped(self) -> None:
-        """Let the trail itself say what it lacks."""
-        if self._untold and not self._is_behind:
-            what = (AuditKind.DROPPED, _now_ms(), self.query_id(), 0, "", Context())
-            gap = AuditRecord(*what, *self._history.known, None, self._untold)
-            self._untold = 0
-            self._noted.appendleft(gap)
 
 
 def _now_ms() -> int:

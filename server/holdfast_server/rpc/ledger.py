@@ -3,55 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
 
 from holdfast.v1 import ledger_pb2 as pb
 from holdfast.v1 import ledger_pb2_grpc
-from holdfast_server.errors import ResumeTokenExpired
+from holdfast_server.errors import ResumeTokenExpired, Unimplemented
 from holdfast_server.ledger.history import History
 from holdfast_server.model import Caller, Head, LedgerEntry
-from holdfast_server.rpc import items, messages, tokens
+from holdfast_server.rpc import tokens
 from holdfast_server.rpc.arguments import Arguments
-from holdfast_server.rpc.call import AUDITORS, Calls, later, streaming, unary
+from holdfast_server.rpc.call import AUDITORS, Calls, streaming, unary
+from holdfast_server.rpc.entries import entry_message
 from holdfast_server.rpc.inventory import PAGE_SIZE_MAX, page_size
+from holdfast_server.rpc.proof import Proofs
+from holdfast_server.rpc.replay import Replays
 from holdfast_server.watch.tail import Tail
 
 ENTRIES_MAX = 256
 LOOK_S = 1.0  # how long a stream waits for an entry before it looks whether the ledger is the same
 SCAN_MAX = 20_000  # entries looked through for one page of a filtered list
-
-
-def entry_message(value: LedgerEntry, cell: int) -> pb.LedgerEntry:
-    """Return a ledger entry as a message."""
-    message = pb.LedgerEntry(
-        sequence=value.sequence,
-        epoch=value.epoch,
-        cell=cell,
-        time=messages.timestamp(value.time_ms),
-        kind=value.kind.value,  # type: ignore[arg-type]  # the same numbers, tested
-        id=value.id,
-        principal=value.principal,
-        movements=[
-            pb.Movement(
-                sku=move.sku,
-                location=move.location,
-                on_hand=move.on_hand,
-                held=move.held,
-                committed=move.committed,
-                backordered=move.backordered,
-            )
-            for move in value.movements
-        ],
-        order_ref=value.order_ref,
-        reason=value.reason,
-        reference=value.reference,
-    )
-    if value.reservation is not None:
-        messages.put_reservation(message.reservation, value.reservation)
-    if value.item is not None:
-        message.item.CopyFrom(items.item_message(value.item))
-    if any(value.context):
-        message.context.CopyFrom(messages.context(value.context))
-    return message
 
 
 def _is_wanted(entry: LedgerEntry, request: pb.ListEntriesRequest) -> bool:
@@ -84,13 +54,21 @@ def _check_follows(entries: Sequence[LedgerEntry], start: int, began: Head) -> N
         raise _lost(f"the ledger starts at sequence {first}", here)
 
 
+class LedgerSources(NamedTuple):
+    """What is known of the ledger: all of it, its growth, its proofs, and what it makes again."""
+
+    history: History
+    tail: Tail
+    proofs: Proofs
+    replays: Replays | None
+
+
 class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     """Reads of the ledger, beside the decision path."""
 
-    def __init__(self, calls: Calls, history: History, tail: Tail, cell: int) -> None:
+    def __init__(self, calls: Calls, sources: LedgerSources, cell: int) -> None:
         self.calls = calls
-        self._history = history
-        self._tail = tail
+        self._history, self._tail, self._proofs, self._replays = sources
         self._cell = cell
 
     def _head_message(self, head: Head) -> pb.CellHead:
@@ -103,7 +81,9 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
     @unary(AUDITORS)
     async def GetHead(self, request: pb.GetHeadRequest, caller: Caller) -> pb.GetHeadResponse:
-        return pb.GetHeadResponse(cells=[self._head_message(await self._history.head())])
+        head = self._head_message(await self._history.head())
+        await self._proofs.put_root(head)
+        return pb.GetHeadResponse(cells=[head])
 
     @unary(AUDITORS)
     async def ListEntries(
@@ -190,24 +170,30 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         if now.epoch != began.epoch or now.sequence + 1 < start:
             raise _lost("the ledger is of another epoch, or went back", now)
 
+    @property
+    def _replaying(self) -> Replays:
+        if self._replays is None:
+            raise Unimplemented("this server has no archive to replay from")
+        return self._replays
+
     @unary(AUDITORS)
     async def ExplainStock(
         self, request: pb.ExplainStockRequest, caller: Caller
     ) -> pb.ExplainStockResponse:
-        return later("ExplainStock")  # type: ignore[no-any-return]  # it raises
+        return await self._replaying.explain_stock(request)
 
     @unary(AUDITORS)
     async def ReplayStock(
         self, request: pb.ReplayStockRequest, caller: Caller
     ) -> pb.ReplayStockResponse:
-        return later("ReplayStock")  # type: ignore[no-any-return]  # it raises
+        return await self._replaying.replay_stock(request)
 
     @unary(AUDITORS)
     async def ReplayDecision(
         self, request: pb.ReplayDecisionRequest, caller: Caller
     ) -> pb.ReplayDecisionResponse:
-        return later("ReplayDecision")  # type: ignore[no-any-return]  # it raises
+        return await self._replaying.replay_decision(request)
 
     @unary(AUDITORS)
     async def GetProof(self, request: pb.GetProofRequest, caller: Caller) -> pb.GetProofResponse:
-        return later("GetProof")  # type: ignore[no-any-return]  # it raises
+        return await self._proofs.prove(request)

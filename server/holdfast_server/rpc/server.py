@@ -22,12 +22,15 @@ from holdfast.v1 import (
 from holdfast_server.config import ServerConfig
 from holdfast_server.engine.batcher import Batcher
 from holdfast_server.ledger.history import History
+from holdfast_server.ledger.log_reader import LogReader
 from holdfast_server.ledger.trail import Trail
 from holdfast_server.rpc.call import MALFORMED, Calls
 from holdfast_server.rpc.health import SERVICE as HEALTH_SERVICE
 from holdfast_server.rpc.health import Health
 from holdfast_server.rpc.inventory import InventoryServicer
-from holdfast_server.rpc.ledger import LedgerServicer
+from holdfast_server.rpc.ledger import LedgerServicer, LedgerSources
+from holdfast_server.rpc.proof import Proofs
+from holdfast_server.rpc.replay import Kept, Replays
 from holdfast_server.rpc.stock import StockServicer
 from holdfast_server.rpc.watch import Watch
 from holdfast_server.stores.redis.reader import RedisReader
@@ -114,6 +117,8 @@ class Backend(NamedTuple):
     history: History
     tail: Tail
     hub: Hub
+    log: LogReader
+    kept: Kept | None = None
     trail: Trail | None = None
 
 
@@ -130,7 +135,7 @@ class RpcServer:
     ) -> None:
         self._config = config
         self._calls = calls
-        batcher, reader, history, tail, hub, trail = backend
+        batcher, reader, history, tail, hub, log, kept, trail = backend
         self._batcher = batcher
         self._hub = hub
         self.health = Health()
@@ -142,8 +147,11 @@ class RpcServer:
         inventory_pb2_grpc.add_InventoryServiceServicer_to_server(
             InventoryServicer(calls, batcher, reader, history), target
         )
+        proofs = Proofs(log, config.cell)
+        replays = Replays(history, kept, config.cell) if kept else None
+        sources = LedgerSources(history, tail, proofs, replays)
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
-            LedgerServicer(calls, history, tail, config.cell), target
+            LedgerServicer(calls, sources, config.cell), target
         )
         self._server.add_generic_rpc_handlers((self.health.handler(),))
         if config.reflection:

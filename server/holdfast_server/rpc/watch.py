@@ -7,8 +7,7 @@ one after the other, because protobuf lets the fields of a message be joined so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import NamedTuple
 
 import grpc
@@ -16,12 +15,12 @@ import grpc
 from holdfast.v1 import stock_pb2 as pb
 from holdfast_server.engine.load import ServerLoad
 from holdfast_server.errors import HoldfastError, ResumeTokenExpired, SlowConsumer, StoreUnavailable
-from holdfast_server.ledger.audit import AuditKind
 from holdfast_server.ledger.trail import Trail
-from holdfast_server.model import Caller, Level, Position
+from holdfast_server.model import Level, Position
 from holdfast_server.rpc import messages, tokens
 from holdfast_server.rpc.arguments import Arguments
 from holdfast_server.rpc.call import READERS, Calls, Context, check_message
+from holdfast_server.rpc.watch_notes import WatchNotes
 from holdfast_server.watch.hub import Hub
 from holdfast_server.watch.watcher import Ending, Pace, Update, UpdateKind, Watcher
 
@@ -30,7 +29,6 @@ TOKEN_BYTES_MAX = 1_024
 INTERVAL_MS_MAX = 60_000
 HEARTBEAT_MS_MIN, HEARTBEAT_MS_DEFAULT = 1_000, 5_000
 HEADS_MAX = 256
-SKUS_NOTED = 200  # of a watch in the audit trail; how many there are is always noted
 
 _GAPS = frozenset({pb.ON_GAP_UNSPECIFIED, pb.ON_GAP_RESYNC, pb.ON_GAP_FAIL})
 
@@ -121,39 +119,11 @@ class Watch:
             await context.send_initial_metadata(())
             with self._hub.watching(asked.skus, asked.pace) as watcher:
                 await self._start(watcher, asked)
-                with self._audited(watcher, asked, caller):
-                    await self._tell(watcher, asked, context)
-
-    @contextmanager
-    def _audited(self, watcher: Watcher, asked: Wanted, caller: Caller) -> Iterator[None]:
-        """Note the watch in the audit trail: what it asks for, and how far it was told.
-
-        What it was told in between follows from the ledger: levels are a function of the sequence.
-        """
-        if self._trail is None:
-            yield
-            return
-        name = self._trail.query_id()
-        began = watcher.resumes_at
-        self._note(AuditKind.WATCH, name, caller, (asked.skus[:SKUS_NOTED], len(asked.skus), began))
-        try:
-            yield
-        finally:
-            ending = watcher.ending.name if watcher.ending else ""
-            self._note(AuditKind.WATCH_END, name, caller, None, (watcher.resumes_at, ending))
-
-    def _note(
-        self, kind: AuditKind, name: str, caller: Caller, asked: object, answered: object = None
-    ) -> None:
-        assert self._trail is not None
-        self._trail.note_watch(
-            kind,
-            name=name,
-            principal=caller.principal,
-            now_ms=self._hub.now_ms,
-            asked=asked,
-            answered=answered,
-        )
+                notes = WatchNotes(self._trail, watcher, self._hub, caller, asked.skus)
+                try:
+                    await self._tell(watcher, asked, context, notes)
+                finally:
+                    notes.end()
 
     async def _start(self, watcher: Watcher, asked: Wanted) -> None:
         """Put the watcher where its token says, or at a snapshot.  Raises ResumeTokenExpired."""
@@ -176,7 +146,9 @@ class Watch:
         text = f"{words}, the ledger at {levels.epoch}/{levels.sequence}"
         return ResumeTokenExpired(text, metadata=here)
 
-    async def _tell(self, watcher: Watcher, asked: Wanted, context: Context) -> None:
+    async def _tell(
+        self, watcher: Watcher, asked: Wanted, context: Context, notes: WatchNotes
+    ) -> None:
         levels = self._hub.levels
         while True:
             if watcher.generation != levels.generation and levels.is_ready:
@@ -189,6 +161,8 @@ class Watch:
             if update is None:
                 await watcher.wait()
                 continue
+            if notes.is_due:
+                notes.tell(update)
             if not await self._write(watcher, update, context):
                 return
             if update.ending is not None:

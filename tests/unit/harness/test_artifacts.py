@@ -17,6 +17,7 @@ from hdrh.log import HistogramLogReader
 from holdfast_bench.harness import artifacts
 from holdfast_bench.harness.artifacts import ResultsUnwritable, hgrm, prepare, write
 from holdfast_bench.harness.histogram import HIGHEST_US, Histogram
+from holdfast_bench.harness.report.run import read
 from holdfast_bench.harness.results import assemble
 from tests.unit.harness.runs import DATE, run
 
@@ -29,6 +30,8 @@ FILES = {
     "intervals.hlog",
     "Reserve.hgrm",
     "Commit.hgrm",
+    "Reserve.service.hgrm",
+    "Commit.service.hgrm",
 }
 
 
@@ -99,6 +102,19 @@ def test_hgrm_is_the_spectrum_in_ms() -> None:
     mean, deviation = (float(part.split("=")[1].strip(" ]")) for part in lines[-3].split(","))
     assert mean == pytest.approx(25, rel=0.001)
     assert deviation == pytest.approx(11.18, rel=0.001)
+
+
+def test_report_reads_the_spectra_of_response_and_service_times(tmp_path: Path) -> None:
+    write_to(tmp_path)
+
+    response, service = (
+        read(tmp_path).spectrum("Reserve", kind) for kind in ("response", "service")
+    )
+    assert not response.is_coarse
+    assert not service.is_coarse
+    assert service.count == response.count == RESULT["rpcs"]["Reserve"]["count"]
+    kept = RUN.recorded.rpcs["Reserve"].service
+    assert (tmp_path / "Reserve.service.hgrm").read_bytes() == hgrm(kept) != hgrm(Histogram())
 
 
 def test_hgrm_of_nothing_is_written_too() -> None:

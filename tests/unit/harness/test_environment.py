@@ -13,6 +13,8 @@ import pytest
 from holdfast_bench.harness import environment
 from holdfast_bench.harness.environment import checkout, gather, masked
 from holdfast_bench.harness.scenario import Scenario
+from holdfast_bench.harness.store_settings import SETTINGS, store_settings
+from holdfast_server.stores.redis.embedded import EmbeddedConfig, EmbeddedValkey
 
 
 def git(folder: Path, *words: str) -> None:
@@ -94,3 +96,24 @@ def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.Monk
 )
 def test_command_is_shown_without_secrets(command: str, shown: str) -> None:
     assert masked(command.split()) == shown.split()
+
+
+# ---- The store ----
+
+
+async def test_store_tells_its_kind_version_and_durability(tmp_path: Path) -> None:
+    embedded = await EmbeddedValkey.start(EmbeddedConfig(tmp_path, durability="always"))
+    try:
+        told = await store_settings(embedded.url)
+    finally:
+        await embedded.aclose()
+
+    assert told is not None
+    assert told["kind"] == "valkey"
+    assert told["version"][0].isdigit()
+    assert told["config"].keys() == set(SETTINGS)
+    assert (told["config"]["appendonly"], told["config"]["appendfsync"]) == ("yes", "always")
+
+
+async def test_store_that_cannot_be_asked_is_null(tmp_path: Path) -> None:
+    assert await store_settings(f"unix://{tmp_path}/no.sock") is None

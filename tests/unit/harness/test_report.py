@@ -86,6 +86,12 @@ def test_a_slow_generator_is_invalid_even_if_thresholds_were_missed(tmp_path: Pa
     assert word_of(tmp_path, change) == "INVALID"
 
 
+def test_a_run_that_a_threshold_ended_has_failed_and_says_by_which(tmp_path: Path) -> None:
+    run = changed(tmp_path, lambda r: r.update(end_reason="aborted: error_rate < 5%", exit_code=99))
+    told = headline(read(run))
+    assert (told.word, told.reasons) == ("FAILED", ["aborted: error_rate < 5%"])
+
+
 def test_a_run_cut_short_is_incomplete(tmp_path: Path) -> None:
     assert word_of(tmp_path, lambda r: r.update(end_reason="interrupted")) == "INCOMPLETE"
     assert word_of(tmp_path, lambda r: r.update(exit_code=1)) == "INCOMPLETE"

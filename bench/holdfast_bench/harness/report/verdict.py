@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from holdfast_bench.harness.report import units
 from holdfast_bench.harness.report.run import Row, Run
 
-COMPLETED = "completed"
+COMPLETED, ABORTED = "completed", "aborted: "
 HARNESS_FAULTS = (1, 2)  # exit codes of a run that did not get to its end
 
 
@@ -31,7 +31,8 @@ def headline(run: Run) -> Headline:
         return Headline(
             "NOT REPORTABLE", "bad", meaning, [_violation(run, b) for b in broken], False
         )
-    if not _is_whole(run):
+    is_aborted = str(run.result.get("end_reason")).startswith(ABORTED)
+    if not is_aborted and not _is_whole(run):
         meaning = "The run did not get to its end: what it measured is not what was planned."
         return Headline("INCOMPLETE", "bad", meaning, _notes(run), False)
     if doubts := run.doubts():
@@ -39,6 +40,9 @@ def headline(run: Run) -> Headline:
             "The load generator was the bottleneck: the figures are its own, not the server's."
         )
         return Headline("INVALID", "doubtful", meaning, doubts, False)
+    if is_aborted:
+        meaning = "A threshold failed, and the run was ended before its time."
+        return Headline("FAILED", "bad", meaning, [str(run.result["end_reason"])])
     if missed := run.missed():
         meaning = f"{len(missed)} of {len(run.rows('thresholds'))} thresholds were not met."
         return Headline("FAILED", "bad", meaning, [_miss(one) for one in missed])

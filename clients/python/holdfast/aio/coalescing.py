@@ -18,7 +18,7 @@ from google.rpc.status_pb2 import Status
 
 from holdfast.changes import ServerLoad
 from holdfast.errors import ClientClosed, DeadlineExceeded
-from holdfast.responses import load_of
+from holdfast.responses import load_of, min_interval_of
 from holdfast.retry import RetryPolicy, RetryThrottle
 from holdfast.status import error_of, status_of
 from holdfast.v1 import stock_pb2 as pb
@@ -87,7 +87,7 @@ class Coalescer:
         self,
         open_stream: Callable[[], Stream],
         policy: RetryPolicy,
-        note_load: Callable[[ServerLoad], None] = lambda _load: None,
+        note_load: Callable[[ServerLoad, float], None] = lambda _load, _min_interval: None,
     ) -> None:
         self._open_stream = open_stream
         self._note_load = note_load
@@ -232,7 +232,8 @@ class Coalescer:
         return [operation.message for operation in taken]
 
     def _settle_all(self, response: pb.PipelineResponse) -> None:
-        self._note_load(load_of(response.server_pressure))
+        pressure = response.server_pressure
+        self._note_load(load_of(pressure), min_interval_of(pressure))
         # A frame counts as one call: what was put off together goes again together.
         if any(result.error.code == UNAVAILABLE for result in response.results):
             self._throttle.failed()

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Unpack
 
 import grpc
 
-from holdfast.ledger import CellHead, EntryFilter, LedgerEntry, entry_of, head_of
+from holdfast.ledger import CellHead, EntryFilter, LedgerEntry, Proof, entry_of, head_of, proof_of
+from holdfast.past import (
+    Decision,
+    PastStock,
+    StockExplanation,
+    decision_of,
+    explanation_of,
+    past_stock_of,
+    replay_decision_request,
+    replay_stock_request,
+)
 from holdfast.sync.calls import Calls
 from holdfast.v1 import ledger_pb2 as pb
 
@@ -19,6 +30,29 @@ class Ledger(Calls):
         """Read where the ledger ends, per cell."""
         answer = self._call(self.stubs.ledger.GetHead, pb.GetHeadRequest(), timeout)
         return tuple(map(head_of, answer.cells))
+
+    def get_proof(
+        self,
+        sequence: int = 0,
+        *,
+        tree_size: int = 0,
+        old_tree_size: int = 0,
+        cell: int = 0,
+        timeout: float | None = None,
+    ) -> Proof:
+        """Prove that an entry is in the ledger's log, and that the log only grew.
+
+        Without `tree_size` it is proved in the newest tree; without a sequence, only that the tree
+        continues the one of `old_tree_size`.  Nothing is checked before `Proof.verify` and
+        `Proof.verify_since` are called.
+
+        Raises ResumeTokenExpired where there is no tree of that size, or the entry is not in it
+        yet; Unimplemented where the server keeps no log.
+        """
+        request = pb.GetProofRequest(
+            cell=cell, sequence=sequence, tree_size=tree_size, old_tree_size=old_tree_size
+        )
+        return proof_of(self._call(self.stubs.ledger.GetProof, request, timeout))
 
     def list_entries(
         self, *, timeout: float | None = None, **wanted: Unpack[EntryFilter]
@@ -56,3 +90,47 @@ class Ledger(Calls):
             raise self._error_of(error) from error
         finally:
             call.cancel()
+
+    def explain_stock(
+        self, sku: str, *, sequence: int = 0, timeout: float | None = None
+    ) -> StockExplanation:
+        """Explain the level of an item: every term of it, with the entries that made it.
+
+        `sequence` 0 is the end of the ledger.  For auditors; the server needs an archive.
+
+        Raises UnknownSku, ResumeTokenExpired, Unimplemented.
+        """
+        request = pb.ExplainStockRequest(sku=sku, sequence=sequence)
+        return explanation_of(self._call(self.stubs.ledger.ExplainStock, request, timeout))
+
+    def replay_stock(
+        self,
+        skus: str | Iterable[str],
+        *,
+        sequence: int | None = None,
+        time: datetime | None = None,
+        timeout: float | None = None,
+    ) -> PastStock:
+        """Work out levels as of a moment, from the ledger alone: a sequence, or an aware datetime.
+
+        An item that was not there yet is in `missing_skus`.  At a time, holds due by then count as
+        expired.
+
+        Raises ResumeTokenExpired for a moment that is not in the ledger, Unimplemented.
+        """
+        request = replay_stock_request(skus, sequence, time)
+        return past_stock_of(self._call(self.stubs.ledger.ReplayStock, request, timeout))
+
+    def replay_decision(
+        self, reservation_id: str = "", *, query_id: str = "", timeout: float | None = None
+    ) -> tuple[Decision, ...]:
+        """Show what an agent saw and what was decided, and decide it again.
+
+        Of a reservation, every decision in order of time, what happened to it afterwards among
+        them; of a query, what it answered.
+
+        Raises UnknownReservation, ResumeTokenExpired, Unimplemented.
+        """
+        request = replay_decision_request(reservation_id, query_id)
+        answer = self._call(self.stubs.ledger.ReplayDecision, request, timeout)
+        return tuple(map(decision_of, answer.decisions))

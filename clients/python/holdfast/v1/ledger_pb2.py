@@ -23,63 +23,64 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from holdfast.v1 import inventory_pb2 as holdfast_dot_v1_dot_inventory__pb2
 from holdfast.v1 import types_pb2 as holdfast_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18holdfast/v1/ledger.proto\x12\x0bholdfast.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bholdfast/v1/inventory.proto\x1a\x17holdfast/v1/types.proto\"+\n\x08Position\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"p\n\x08Movement\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08location\x18\x02 \x01(\t\x12\x0f\n\x07on_hand\x18\x03 \x01(\x03\x12\x0c\n\x04held\x18\x04 \x01(\x03\x12\x11\n\tcommitted\x18\x05 \x01(\x03\x12\x13\n\x0b\x62\x61\x63kordered\x18\x06 \x01(\x03\"\x82\x03\n\x0bLedgerEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x0c\n\x04\x63\x65ll\x18\x03 \x01(\x05\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x04kind\x18\x05 \x01(\x0e\x32\x16.holdfast.v1.EntryKind\x12\n\n\x02id\x18\x06 \x01(\t\x12\x11\n\tprincipal\x18\x07 \x01(\t\x12(\n\tmovements\x18\x08 \x03(\x0b\x32\x15.holdfast.v1.Movement\x12-\n\x0breservation\x18\t \x01(\x0b\x32\x18.holdfast.v1.Reservation\x12\x1f\n\x04item\x18\n \x01(\x0b\x32\x11.holdfast.v1.Item\x12%\n\x07\x63ontext\x18\x0b \x01(\x0b\x32\x14.holdfast.v1.Context\x12\x11\n\torder_ref\x18\x0c \x01(\t\x12\x0e\n\x06reason\x18\r \x01(\t\x12\x11\n\treference\x18\x0e \x01(\t\"\x10\n\x0eGetHeadRequest\"w\n\x08\x43\x65llHead\x12\x0c\n\x04\x63\x65ll\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\x16\n\x0e\x66irst_sequence\x18\x04 \x01(\x03\x12\x11\n\ttree_size\x18\x05 \x01(\x03\x12\x11\n\troot_hash\x18\x06 \x01(\x0c\"7\n\x0fGetHeadResponse\x12$\n\x05\x63\x65lls\x18\x01 \x03(\x0b\x32\x15.holdfast.v1.CellHead\"\x91\x01\n\x12ListEntriesRequest\x12\x15\n\rfrom_sequence\x18\x01 \x01(\x03\x12\x18\n\x10through_sequence\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x0b\n\x03sku\x18\x05 \x01(\t\x12\x16\n\x0ereservation_id\x18\x06 \x01(\t\"~\n\x13ListEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.holdfast.v1.LedgerEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12#\n\x04head\x18\x03 \x01(\x0b\x32\x15.holdfast.v1.Position\"[\n\x14StreamEntriesRequest\x12\x15\n\rfrom_sequence\x18\x01 \x01(\x03\x12\x12\n\x05\x65poch\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x42\x08\n\x06_epoch\"\\\n\x15StreamEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.holdfast.v1.LedgerEntry\x12\x18\n\x10through_sequence\x18\x02 \x01(\x03\"4\n\x13\x45xplainStockRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"_\n\nTermChange\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.holdfast.v1.EntryKind\x12\n\n\x02id\x18\x03 \x01(\t\x12\r\n\x05units\x18\x04 \x01(\x03\"\x87\x01\n\x0fTermExplanation\x12$\n\x04term\x18\x01 \x01(\x0e\x32\x16.holdfast.v1.StockTerm\x12\r\n\x05units\x18\x02 \x01(\x03\x12(\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x17.holdfast.v1.TermChange\x12\x15\n\rearlier_units\x18\x04 \x01(\x03\"}\n\x14\x45xplainStockResponse\x12&\n\x05level\x18\x01 \x01(\x0b\x32\x17.holdfast.v1.StockLevel\x12+\n\x05terms\x18\x02 \x03(\x0b\x32\x1c.holdfast.v1.TermExplanation\x12\x10\n\x08sequence\x18\x03 \x01(\x03\"l\n\x12ReplayStockRequest\x12\x0c\n\x04skus\x18\x01 \x03(\t\x12\x12\n\x08sequence\x18\x02 \x01(\x03H\x00\x12*\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\x08\n\x06moment\"f\n\x13ReplayStockResponse\x12\'\n\x06levels\x18\x01 \x03(\x0b\x32\x17.holdfast.v1.StockLevel\x12\x14\n\x0cmissing_skus\x18\x02 \x03(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\"P\n\x15ReplayDecisionRequest\x12\x18\n\x0ereservation_id\x18\x01 \x01(\tH\x00\x12\x12\n\x08query_id\x18\x02 \x01(\tH\x00\x42\t\n\x07subject\"\xe6\x01\n\x08\x44\x65\x63ision\x12\'\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x18.holdfast.v1.LedgerEntry\x12%\n\x04seen\x18\x02 \x03(\x0b\x32\x17.holdfast.v1.StockLevel\x12%\n\x07refusal\x18\x03 \x01(\x0b\x32\x14.holdfast.v1.Refusal\x12%\n\x07\x63ontext\x18\x04 \x01(\x0b\x32\x14.holdfast.v1.Context\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nreproduced\x18\x06 \x01(\x08\"B\n\x16ReplayDecisionResponse\x12(\n\tdecisions\x18\x01 \x03(\x0b\x32\x15.holdfast.v1.Decision\"[\n\x0fGetProofRequest\x12\x0c\n\x04\x63\x65ll\x18\x01 \x01(\x05\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x11\n\ttree_size\x18\x03 \x01(\x03\x12\x15\n\rold_tree_size\x18\x04 \x01(\x03\"\x96\x01\n\x10GetProofResponse\x12\x11\n\ttree_size\x18\x01 \x01(\x03\x12\x11\n\troot_hash\x18\x02 \x01(\x0c\x12\x12\n\nleaf_index\x18\x03 \x01(\x03\x12\x0c\n\x04leaf\x18\x04 \x01(\x0c\x12\x11\n\tinclusion\x18\x05 \x03(\x0c\x12\x13\n\x0b\x63onsistency\x18\x06 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x07 \x01(\t*\x82\x03\n\tEntryKind\x12\x1a\n\x16\x45NTRY_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45NTRY_KIND_RESERVE\x10\x01\x12\x15\n\x11\x45NTRY_KIND_COMMIT\x10\x02\x12\x16\n\x12\x45NTRY_KIND_RELEASE\x10\x03\x12\x15\n\x11\x45NTRY_KIND_EXTEND\x10\x04\x12\x15\n\x11\x45NTRY_KIND_EXPIRE\x10\x05\x12\x18\n\x14\x45NTRY_KIND_SUPERSEDE\x10\x06\x12\x17\n\x13\x45NTRY_KIND_PUT_ITEM\x10\x07\x12\x1b\n\x17\x45NTRY_KIND_ADJUST_STOCK\x10\x08\x12\x18\n\x14\x45NTRY_KIND_SET_STOCK\x10\t\x12\x1a\n\x16\x45NTRY_KIND_RECORD_SALE\x10\n\x12\x13\n\x0f\x45NTRY_KIND_SHIP\x10\x0b\x12\x1e\n\x1a\x45NTRY_KIND_ASSIGN_LOCATION\x10\x0c\x12\x1d\n\x19\x45NTRY_KIND_RESOLVE_REVIEW\x10\r\"\x04\x08\x14\x10\x14\"\x04\x08\x15\x10\x15*\xca\x01\n\tStockTerm\x12\x1a\n\x16STOCK_TERM_UNSPECIFIED\x10\x00\x12\x16\n\x12STOCK_TERM_ON_HAND\x10\x01\x12\x13\n\x0fSTOCK_TERM_HELD\x10\x02\x12\x18\n\x14STOCK_TERM_COMMITTED\x10\x03\x12\x1b\n\x17STOCK_TERM_SAFETY_STOCK\x10\x04\x12\x1a\n\x16STOCK_TERM_BACKORDERED\x10\x05\x12!\n\x1dSTOCK_TERM_OVERSELL_ALLOWANCE\x10\x06\x32\xcc\x04\n\rLedgerService\x12\x44\n\x07GetHead\x12\x1b.holdfast.v1.GetHeadRequest\x1a\x1c.holdfast.v1.GetHeadResponse\x12P\n\x0bListEntries\x12\x1f.holdfast.v1.ListEntriesRequest\x1a .holdfast.v1.ListEntriesResponse\x12X\n\rStreamEntries\x12!.holdfast.v1.StreamEntriesRequest\x1a\".holdfast.v1.StreamEntriesResponse0\x01\x12S\n\x0c\x45xplainStock\x12 .holdfast.v1.ExplainStockRequest\x1a!.holdfast.v1.ExplainStockResponse\x12P\n\x0bReplayStock\x12\x1f.holdfast.v1.ReplayStockRequest\x1a .holdfast.v1.ReplayStockResponse\x12Y\n\x0eReplayDecision\x12\".holdfast.v1.ReplayDecisionRequest\x1a#.holdfast.v1.ReplayDecisionResponse\x12G\n\x08GetProof\x12\x1c.holdfast.v1.GetProofRequest\x1a\x1d.holdfast.v1.GetProofResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18holdfast/v1/ledger.proto\x12\x0bholdfast.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1bholdfast/v1/inventory.proto\x1a\x17holdfast/v1/types.proto\"+\n\x08Position\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"p\n\x08Movement\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08location\x18\x02 \x01(\t\x12\x0f\n\x07on_hand\x18\x03 \x01(\x03\x12\x0c\n\x04held\x18\x04 \x01(\x03\x12\x11\n\tcommitted\x18\x05 \x01(\x03\x12\x13\n\x0b\x62\x61\x63kordered\x18\x06 \x01(\x03\"\x82\x03\n\x0bLedgerEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x0c\n\x04\x63\x65ll\x18\x03 \x01(\x05\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x04kind\x18\x05 \x01(\x0e\x32\x16.holdfast.v1.EntryKind\x12\n\n\x02id\x18\x06 \x01(\t\x12\x11\n\tprincipal\x18\x07 \x01(\t\x12(\n\tmovements\x18\x08 \x03(\x0b\x32\x15.holdfast.v1.Movement\x12-\n\x0breservation\x18\t \x01(\x0b\x32\x18.holdfast.v1.Reservation\x12\x1f\n\x04item\x18\n \x01(\x0b\x32\x11.holdfast.v1.Item\x12%\n\x07\x63ontext\x18\x0b \x01(\x0b\x32\x14.holdfast.v1.Context\x12\x11\n\torder_ref\x18\x0c \x01(\t\x12\x0e\n\x06reason\x18\r \x01(\t\x12\x11\n\treference\x18\x0e \x01(\t\"\x10\n\x0eGetHeadRequest\"w\n\x08\x43\x65llHead\x12\x0c\n\x04\x63\x65ll\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\x16\n\x0e\x66irst_sequence\x18\x04 \x01(\x03\x12\x11\n\ttree_size\x18\x05 \x01(\x03\x12\x11\n\troot_hash\x18\x06 \x01(\x0c\"7\n\x0fGetHeadResponse\x12$\n\x05\x63\x65lls\x18\x01 \x03(\x0b\x32\x15.holdfast.v1.CellHead\"\x91\x01\n\x12ListEntriesRequest\x12\x15\n\rfrom_sequence\x18\x01 \x01(\x03\x12\x18\n\x10through_sequence\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x0b\n\x03sku\x18\x05 \x01(\t\x12\x16\n\x0ereservation_id\x18\x06 \x01(\t\"~\n\x13ListEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.holdfast.v1.LedgerEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12#\n\x04head\x18\x03 \x01(\x0b\x32\x15.holdfast.v1.Position\"[\n\x14StreamEntriesRequest\x12\x15\n\rfrom_sequence\x18\x01 \x01(\x03\x12\x12\n\x05\x65poch\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x42\x08\n\x06_epoch\"\\\n\x15StreamEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.holdfast.v1.LedgerEntry\x12\x18\n\x10through_sequence\x18\x02 \x01(\x03\"4\n\x13\x45xplainStockRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"_\n\nTermChange\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.holdfast.v1.EntryKind\x12\n\n\x02id\x18\x03 \x01(\t\x12\r\n\x05units\x18\x04 \x01(\x03\"\x87\x01\n\x0fTermExplanation\x12$\n\x04term\x18\x01 \x01(\x0e\x32\x16.holdfast.v1.StockTerm\x12\r\n\x05units\x18\x02 \x01(\x03\x12(\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x17.holdfast.v1.TermChange\x12\x15\n\rearlier_units\x18\x04 \x01(\x03\"}\n\x14\x45xplainStockResponse\x12&\n\x05level\x18\x01 \x01(\x0b\x32\x17.holdfast.v1.StockLevel\x12+\n\x05terms\x18\x02 \x03(\x0b\x32\x1c.holdfast.v1.TermExplanation\x12\x10\n\x08sequence\x18\x03 \x01(\x03\"l\n\x12ReplayStockRequest\x12\x0c\n\x04skus\x18\x01 \x03(\t\x12\x12\n\x08sequence\x18\x02 \x01(\x03H\x00\x12*\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\x08\n\x06moment\"f\n\x13ReplayStockResponse\x12\'\n\x06levels\x18\x01 \x03(\x0b\x32\x17.holdfast.v1.StockLevel\x12\x14\n\x0cmissing_skus\x18\x02 \x03(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\"P\n\x15ReplayDecisionRequest\x12\x18\n\x0ereservation_id\x18\x01 \x01(\tH\x00\x12\x12\n\x08query_id\x18\x02 \x01(\tH\x00\x42\t\n\x07subject\"\xbd\x02\n\x08\x44\x65\x63ision\x12\'\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x18.holdfast.v1.LedgerEntry\x12%\n\x04seen\x18\x02 \x03(\x0b\x32\x17.holdfast.v1.StockLevel\x12%\n\x07refusal\x18\x03 \x01(\x0b\x32\x14.holdfast.v1.Refusal\x12%\n\x07\x63ontext\x18\x04 \x01(\x0b\x32\x14.holdfast.v1.Context\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nreproduced\x18\x06 \x01(\x08\x12 \n\x05items\x18\x07 \x03(\x0b\x32\x11.holdfast.v1.Item\x12\x10\n\x08query_id\x18\x08 \x01(\t\x12!\n\x05\x65rror\x18\t \x01(\x0b\x32\x12.google.rpc.Status\"B\n\x16ReplayDecisionResponse\x12(\n\tdecisions\x18\x01 \x03(\x0b\x32\x15.holdfast.v1.Decision\"[\n\x0fGetProofRequest\x12\x0c\n\x04\x63\x65ll\x18\x01 \x01(\x05\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x11\n\ttree_size\x18\x03 \x01(\x03\x12\x15\n\rold_tree_size\x18\x04 \x01(\x03\"\x96\x01\n\x10GetProofResponse\x12\x11\n\ttree_size\x18\x01 \x01(\x03\x12\x11\n\troot_hash\x18\x02 \x01(\x0c\x12\x12\n\nleaf_index\x18\x03 \x01(\x03\x12\x0c\n\x04leaf\x18\x04 \x01(\x0c\x12\x11\n\tinclusion\x18\x05 \x03(\x0c\x12\x13\n\x0b\x63onsistency\x18\x06 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x07 \x01(\t*\x82\x03\n\tEntryKind\x12\x1a\n\x16\x45NTRY_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45NTRY_KIND_RESERVE\x10\x01\x12\x15\n\x11\x45NTRY_KIND_COMMIT\x10\x02\x12\x16\n\x12\x45NTRY_KIND_RELEASE\x10\x03\x12\x15\n\x11\x45NTRY_KIND_EXTEND\x10\x04\x12\x15\n\x11\x45NTRY_KIND_EXPIRE\x10\x05\x12\x18\n\x14\x45NTRY_KIND_SUPERSEDE\x10\x06\x12\x17\n\x13\x45NTRY_KIND_PUT_ITEM\x10\x07\x12\x1b\n\x17\x45NTRY_KIND_ADJUST_STOCK\x10\x08\x12\x18\n\x14\x45NTRY_KIND_SET_STOCK\x10\t\x12\x1a\n\x16\x45NTRY_KIND_RECORD_SALE\x10\n\x12\x13\n\x0f\x45NTRY_KIND_SHIP\x10\x0b\x12\x1e\n\x1a\x45NTRY_KIND_ASSIGN_LOCATION\x10\x0c\x12\x1d\n\x19\x45NTRY_KIND_RESOLVE_REVIEW\x10\r\"\x04\x08\x14\x10\x14\"\x04\x08\x15\x10\x15*\xca\x01\n\tStockTerm\x12\x1a\n\x16STOCK_TERM_UNSPECIFIED\x10\x00\x12\x16\n\x12STOCK_TERM_ON_HAND\x10\x01\x12\x13\n\x0fSTOCK_TERM_HELD\x10\x02\x12\x18\n\x14STOCK_TERM_COMMITTED\x10\x03\x12\x1b\n\x17STOCK_TERM_SAFETY_STOCK\x10\x04\x12\x1a\n\x16STOCK_TERM_BACKORDERED\x10\x05\x12!\n\x1dSTOCK_TERM_OVERSELL_ALLOWANCE\x10\x06\x32\xcc\x04\n\rLedgerService\x12\x44\n\x07GetHead\x12\x1b.holdfast.v1.GetHeadRequest\x1a\x1c.holdfast.v1.GetHeadResponse\x12P\n\x0bListEntries\x12\x1f.holdfast.v1.ListEntriesRequest\x1a .holdfast.v1.ListEntriesResponse\x12X\n\rStreamEntries\x12!.holdfast.v1.StreamEntriesRequest\x1a\".holdfast.v1.StreamEntriesResponse0\x01\x12S\n\x0c\x45xplainStock\x12 .holdfast.v1.ExplainStockRequest\x1a!.holdfast.v1.ExplainStockResponse\x12P\n\x0bReplayStock\x12\x1f.holdfast.v1.ReplayStockRequest\x1a .holdfast.v1.ReplayStockResponse\x12Y\n\x0eReplayDecision\x12\".holdfast.v1.ReplayDecisionRequest\x1a#.holdfast.v1.ReplayDecisionResponse\x12G\n\x08GetProof\x12\x1c.holdfast.v1.GetProofRequest\x1a\x1d.holdfast.v1.GetProofResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'holdfast.v1.ledger_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENTRYKIND']._serialized_start=2595
-  _globals['_ENTRYKIND']._serialized_end=2981
-  _globals['_STOCKTERM']._serialized_start=2984
-  _globals['_STOCKTERM']._serialized_end=3186
-  _globals['_POSITION']._serialized_start=128
-  _globals['_POSITION']._serialized_end=171
-  _globals['_MOVEMENT']._serialized_start=173
-  _globals['_MOVEMENT']._serialized_end=285
-  _globals['_LEDGERENTRY']._serialized_start=288
-  _globals['_LEDGERENTRY']._serialized_end=674
-  _globals['_GETHEADREQUEST']._serialized_start=676
-  _globals['_GETHEADREQUEST']._serialized_end=692
-  _globals['_CELLHEAD']._serialized_start=694
-  _globals['_CELLHEAD']._serialized_end=813
-  _globals['_GETHEADRESPONSE']._serialized_start=815
-  _globals['_GETHEADRESPONSE']._serialized_end=870
-  _globals['_LISTENTRIESREQUEST']._serialized_start=873
-  _globals['_LISTENTRIESREQUEST']._serialized_end=1018
-  _globals['_LISTENTRIESRESPONSE']._serialized_start=1020
-  _globals['_LISTENTRIESRESPONSE']._serialized_end=1146
-  _globals['_STREAMENTRIESREQUEST']._serialized_start=1148
-  _globals['_STREAMENTRIESREQUEST']._serialized_end=1239
-  _globals['_STREAMENTRIESRESPONSE']._serialized_start=1241
-  _globals['_STREAMENTRIESRESPONSE']._serialized_end=1333
-  _globals['_EXPLAINSTOCKREQUEST']._serialized_start=1335
-  _globals['_EXPLAINSTOCKREQUEST']._serialized_end=1387
-  _globals['_TERMCHANGE']._serialized_start=1389
-  _globals['_TERMCHANGE']._serialized_end=1484
-  _globals['_TERMEXPLANATION']._serialized_start=1487
-  _globals['_TERMEXPLANATION']._serialized_end=1622
-  _globals['_EXPLAINSTOCKRESPONSE']._serialized_start=1624
-  _globals['_EXPLAINSTOCKRESPONSE']._serialized_end=1749
-  _globals['_REPLAYSTOCKREQUEST']._serialized_start=1751
-  _globals['_REPLAYSTOCKREQUEST']._serialized_end=1859
-  _globals['_REPLAYSTOCKRESPONSE']._serialized_start=1861
-  _globals['_REPLAYSTOCKRESPONSE']._serialized_end=1963
-  _globals['_REPLAYDECISIONREQUEST']._serialized_start=1965
-  _globals['_REPLAYDECISIONREQUEST']._serialized_end=2045
-  _globals['_DECISION']._serialized_start=2048
-  _globals['_DECISION']._serialized_end=2278
-  _globals['_REPLAYDECISIONRESPONSE']._serialized_start=2280
-  _globals['_REPLAYDECISIONRESPONSE']._serialized_end=2346
-  _globals['_GETPROOFREQUEST']._serialized_start=2348
-  _globals['_GETPROOFREQUEST']._serialized_end=2439
-  _globals['_GETPROOFRESPONSE']._serialized_start=2442
-  _globals['_GETPROOFRESPONSE']._serialized_end=2592
-  _globals['_LEDGERSERVICE']._serialized_start=3189
-  _globals['_LEDGERSERVICE']._serialized_end=3777
+  _globals['_ENTRYKIND']._serialized_start=2707
+  _globals['_ENTRYKIND']._serialized_end=3093
+  _globals['_STOCKTERM']._serialized_start=3096
+  _globals['_STOCKTERM']._serialized_end=3298
+  _globals['_POSITION']._serialized_start=153
+  _globals['_POSITION']._serialized_end=196
+  _globals['_MOVEMENT']._serialized_start=198
+  _globals['_MOVEMENT']._serialized_end=310
+  _globals['_LEDGERENTRY']._serialized_start=313
+  _globals['_LEDGERENTRY']._serialized_end=699
+  _globals['_GETHEADREQUEST']._serialized_start=701
+  _globals['_GETHEADREQUEST']._serialized_end=717
+  _globals['_CELLHEAD']._serialized_start=719
+  _globals['_CELLHEAD']._serialized_end=838
+  _globals['_GETHEADRESPONSE']._serialized_start=840
+  _globals['_GETHEADRESPONSE']._serialized_end=895
+  _globals['_LISTENTRIESREQUEST']._serialized_start=898
+  _globals['_LISTENTRIESREQUEST']._serialized_end=1043
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=1045
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=1171
+  _globals['_STREAMENTRIESREQUEST']._serialized_start=1173
+  _globals['_STREAMENTRIESREQUEST']._serialized_end=1264
+  _globals['_STREAMENTRIESRESPONSE']._serialized_start=1266
+  _globals['_STREAMENTRIESRESPONSE']._serialized_end=1358
+  _globals['_EXPLAINSTOCKREQUEST']._serialized_start=1360
+  _globals['_EXPLAINSTOCKREQUEST']._serialized_end=1412
+  _globals['_TERMCHANGE']._serialized_start=1414
+  _globals['_TERMCHANGE']._serialized_end=1509
+  _globals['_TERMEXPLANATION']._serialized_start=1512
+  _globals['_TERMEXPLANATION']._serialized_end=1647
+  _globals['_EXPLAINSTOCKRESPONSE']._serialized_start=1649
+  _globals['_EXPLAINSTOCKRESPONSE']._serialized_end=1774
+  _globals['_REPLAYSTOCKREQUEST']._serialized_start=1776
+  _globals['_REPLAYSTOCKREQUEST']._serialized_end=1884
+  _globals['_REPLAYSTOCKRESPONSE']._serialized_start=1886
+  _globals['_REPLAYSTOCKRESPONSE']._serialized_end=1988
+  _globals['_REPLAYDECISIONREQUEST']._serialized_start=1990
+  _globals['_REPLAYDECISIONREQUEST']._serialized_end=2070
+  _globals['_DECISION']._serialized_start=2073
+  _globals['_DECISION']._serialized_end=2390
+  _globals['_REPLAYDECISIONRESPONSE']._serialized_start=2392
+  _globals['_REPLAYDECISIONRESPONSE']._serialized_end=2458
+  _globals['_GETPROOFREQUEST']._serialized_start=2460
+  _globals['_GETPROOFREQUEST']._serialized_end=2551
+  _globals['_GETPROOFRESPONSE']._serialized_start=2554
+  _globals['_GETPROOFRESPONSE']._serialized_end=2704
+  _globals['_LEDGERSERVICE']._serialized_start=3301
+  _globals['_LEDGERSERVICE']._serialized_end=3889
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from holdfast.v1 import inventory_pb2 as _inventory_pb2
 from holdfast.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
@@ -583,7 +584,9 @@ class TermExplanation(_message.Message):
     """Sum of the entries before those."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TermChange]:
-        """The entries that made it, the newest last; of a hold that has ended, none. At most the newest 1,000."""
+        """The entries that made it, the newest last; of a hold that has ended, none. At most the newest 1,000, from the newest
+        2,000 batches that changed the item.
+        """
 
     def __init__(
         self,
@@ -714,7 +717,9 @@ class ReplayDecisionRequest(_message.Message):
     RESERVATION_ID_FIELD_NUMBER: _builtins.int
     QUERY_ID_FIELD_NUMBER: _builtins.int
     reservation_id: _builtins.str
-    """Every decision about a reservation."""
+    """Every decision about a reservation, and before them what the same principal and session had asked of its SKUs.
+    Entries are there at once; what made none (queries, refusals, errors) a second later.
+    """
     query_id: _builtins.str
     """One GetStock, by GetStockResponse.query_id."""
     def __init__(
@@ -745,8 +750,13 @@ class Decision(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     REPRODUCED_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    QUERY_ID_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     reproduced: _builtins.bool
     """True if deciding it again, from the ledger alone, gave the same."""
+    query_id: _builtins.str
+    """GetStockResponse.query_id of a query. Empty: it was none."""
     @_builtins.property
     def entry(self) -> Global___LedgerEntry:
         """The entry it made. Absent for a query, or a refusal."""
@@ -767,6 +777,14 @@ class Decision(_message.Message):
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was decided."""
 
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_inventory_pb2.Item]:
+        """The items it was made on, with the policy in force just before it: those of seen, in the same order."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """The error it answered, such as RESERVATION_EXPIRED. Absent if it was none."""
+
     def __init__(
         self,
         *,
@@ -776,10 +794,13 @@ class Decision(_message.Message):
         context: _types_pb2.Context | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         reproduced: _builtins.bool = ...,
+        items: _abc.Iterable[_inventory_pb2.Item] | None = ...,
+        query_id: _builtins.str = ...,
+        error: _status_pb2.Status | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "entry", b"entry", "refusal", b"refusal", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "entry", b"entry", "error", b"error", "refusal", b"refusal", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "entry", b"entry", "refusal", b"refusal", "reproduced", b"reproduced", "seen", b"seen", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "entry", b"entry", "error", b"error", "items", b"items", "query_id", b"query_id", "refusal", b"refusal", "reproduced", b"reproduced", "seen", b"seen", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -111,7 +111,8 @@ class LedgerServiceServicer:
     def ExplainStock(self, request, context):
         """Explain an item's level: every term of it, with the entries that made it.
 
-        Errors: UNKNOWN_SKU, RESUME_TOKEN_EXPIRED (the moment is not in the ledger), UNIMPLEMENTED.
+        Errors: UNKNOWN_SKU, RESUME_TOKEN_EXPIRED (the moment is not in the ledger), STORE_UNAVAILABLE (the archive is away,
+        or behind), UNIMPLEMENTED (the server has no archive).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,7 +121,8 @@ class LedgerServiceServicer:
     def ReplayStock(self, request, context):
         """Work out levels as of a moment, from the ledger alone.
 
-        Errors: RESUME_TOKEN_EXPIRED (the moment is not in the ledger), UNIMPLEMENTED.
+        Errors: RESUME_TOKEN_EXPIRED (the moment is not in the ledger), STORE_UNAVAILABLE (the archive is away, or behind),
+        UNIMPLEMENTED (the server has no archive).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,7 +131,8 @@ class LedgerServiceServicer:
     def ReplayDecision(self, request, context):
         """Show what an agent saw and what was decided, for a reservation or a query, and decide it again.
 
-        Errors: UNKNOWN_RESERVATION (no such reservation or query), UNIMPLEMENTED.
+        Errors: UNKNOWN_RESERVATION (no such reservation or query), RESUME_TOKEN_EXPIRED (what it was made on is no longer
+        kept), STORE_UNAVAILABLE (the archive is away, or behind), UNIMPLEMENTED (the server has no archive).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

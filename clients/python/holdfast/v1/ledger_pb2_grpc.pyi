@@ -55,17 +55,20 @@ class LedgerServiceStub:
     ExplainStock: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ExplainStockRequest, _ledger_pb2.ExplainStockResponse]
     """Explain an item's level: every term of it, with the entries that made it.
 
-    Errors: UNKNOWN_SKU, RESUME_TOKEN_EXPIRED (the moment is not in the ledger), UNIMPLEMENTED.
+    Errors: UNKNOWN_SKU, RESUME_TOKEN_EXPIRED (the moment is not in the ledger), STORE_UNAVAILABLE (the archive is away,
+    or behind), UNIMPLEMENTED (the server has no archive).
     """
     ReplayStock: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ReplayStockRequest, _ledger_pb2.ReplayStockResponse]
     """Work out levels as of a moment, from the ledger alone.
 
-    Errors: RESUME_TOKEN_EXPIRED (the moment is not in the ledger), UNIMPLEMENTED.
+    Errors: RESUME_TOKEN_EXPIRED (the moment is not in the ledger), STORE_UNAVAILABLE (the archive is away, or behind),
+    UNIMPLEMENTED (the server has no archive).
     """
     ReplayDecision: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ReplayDecisionRequest, _ledger_pb2.ReplayDecisionResponse]
     """Show what an agent saw and what was decided, for a reservation or a query, and decide it again.
 
-    Errors: UNKNOWN_RESERVATION (no such reservation or query), UNIMPLEMENTED.
+    Errors: UNKNOWN_RESERVATION (no such reservation or query), RESUME_TOKEN_EXPIRED (what it was made on is no longer
+    kept), STORE_UNAVAILABLE (the archive is away, or behind), UNIMPLEMENTED (the server has no archive).
     """
     GetProof: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetProofRequest, _ledger_pb2.GetProofResponse]
     """Prove that an entry is in the ledger, and that the ledger only grew.
@@ -100,17 +103,20 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     ExplainStock: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ExplainStockRequest, _ledger_pb2.ExplainStockResponse]  # type: ignore[assignment]
     """Explain an item's level: every term of it, with the entries that made it.
 
-    Errors: UNKNOWN_SKU, RESUME_TOKEN_EXPIRED (the moment is not in the ledger), UNIMPLEMENTED.
+    Errors: UNKNOWN_SKU, RESUME_TOKEN_EXPIRED (the moment is not in the ledger), STORE_UNAVAILABLE (the archive is away,
+    or behind), UNIMPLEMENTED (the server has no archive).
     """
     ReplayStock: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ReplayStockRequest, _ledger_pb2.ReplayStockResponse]  # type: ignore[assignment]
     """Work out levels as of a moment, from the ledger alone.
 
-    Errors: RESUME_TOKEN_EXPIRED (the moment is not in the ledger), UNIMPLEMENTED.
+    Errors: RESUME_TOKEN_EXPIRED (the moment is not in the ledger), STORE_UNAVAILABLE (the archive is away, or behind),
+    UNIMPLEMENTED (the server has no archive).
     """
     ReplayDecision: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ReplayDecisionRequest, _ledger_pb2.ReplayDecisionResponse]  # type: ignore[assignment]
     """Show what an agent saw and what was decided, for a reservation or a query, and decide it again.
 
-    Errors: UNKNOWN_RESERVATION (no such reservation or query), UNIMPLEMENTED.
+    Errors: UNKNOWN_RESERVATION (no such reservation or query), RESUME_TOKEN_EXPIRED (what it was made on is no longer
+    kept), STORE_UNAVAILABLE (the archive is away, or behind), UNIMPLEMENTED (the server has no archive).
     """
     GetProof: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetProofRequest, _ledger_pb2.GetProofResponse]  # type: ignore[assignment]
     """Prove that an entry is in the ledger, and that the ledger only grew.
@@ -166,7 +172,8 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ledger_pb2.ExplainStockResponse, _abc.Awaitable[_ledger_pb2.ExplainStockResponse]]:
         """Explain an item's level: every term of it, with the entries that made it.
 
-        Errors: UNKNOWN_SKU, RESUME_TOKEN_EXPIRED (the moment is not in the ledger), UNIMPLEMENTED.
+        Errors: UNKNOWN_SKU, RESUME_TOKEN_EXPIRED (the moment is not in the ledger), STORE_UNAVAILABLE (the archive is away,
+        or behind), UNIMPLEMENTED (the server has no archive).
         """
 
     @_abc_1.abstractmethod
@@ -177,7 +184,8 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ledger_pb2.ReplayStockResponse, _abc.Awaitable[_ledger_pb2.ReplayStockResponse]]:
         """Work out levels as of a moment, from the ledger alone.
 
-        Errors: RESUME_TOKEN_EXPIRED (the moment is not in the ledger), UNIMPLEMENTED.
+        Errors: RESUME_TOKEN_EXPIRED (the moment is not in the ledger), STORE_UNAVAILABLE (the archive is away, or behind),
+        UNIMPLEMENTED (the server has no archive).
         """
 
     @_abc_1.abstractmethod
@@ -188,7 +196,8 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ledger_pb2.ReplayDecisionResponse, _abc.Awaitable[_ledger_pb2.ReplayDecisionResponse]]:
         """Show what an agent saw and what was decided, for a reservation or a query, and decide it again.
 
-        Errors: UNKNOWN_RESERVATION (no such reservation or query), UNIMPLEMENTED.
+        Errors: UNKNOWN_RESERVATION (no such reservation or query), RESUME_TOKEN_EXPIRED (what it was made on is no longer
+        kept), STORE_UNAVAILABLE (the archive is away, or behind), UNIMPLEMENTED (the server has no archive).
         """
 
     @_abc_1.abstractmethod

@@ -22,6 +22,7 @@ from holdfast_server.stores.redis.keys import CellKeys, LedgerKeys
 from holdfast_server.stores.redis.reader import read
 
 ARCHIVER = "archiver"
+REMEMBERED_MS = 86_400_000  # within which a group of records may be sent again
 LISTEN_S = 1.0  # how long the channel may be silent before the position is read
 
 
@@ -49,6 +50,7 @@ class RedisKeeper:
         )
         self._claim = (lua_root() / "redis" / "claim.lua").read_text(encoding="utf-8")
         self._archived = f"#!lua\n{flatten('redis/archived')}"
+        self._record = (lua_root() / "redis" / "record_queries.lua").read_text(encoding="utf-8")
         self._drop_queries = f"#!lua\n{flatten('redis/drop_queries')}"
 
     async def aclose(self) -> None:
@@ -74,13 +76,23 @@ class RedisKeeper:
 
     # ---- Audit records ----
 
-    async def add_queries(self, records: Sequence[bytes]) -> int:
-        """Add audit records as one stream entry; return how many entries wait to be archived."""
-        pipe = self._redis.pipeline(transaction=False)
-        if records:
-            pipe.xadd(self._ledger_keys.queries, {"e": msgpack.packb(list(records))})
-        pipe.xlen(self._ledger_keys.queries)
-        return int((await read(pipe.execute()))[-1])
+    async def add_queries(self, server: str, number: int, records: Sequence[bytes]) -> int:
+        """Add audit records as one stream entry; return how many entries wait to be archived.
+
+        Safe to repeat: a server numbers what it adds from 1 on, and a number is added once.
+        """
+        key = self._ledger_keys.queries
+        body = msgpack.packb(list(records)) if records else b""
+        arguments: tuple[Any, ...] = (number, body, REMEMBERED_MS)
+        answer: Any = self._redis.eval(self._record, 2, key, f"{key}:{server}", *arguments)
+        return int(await read(answer))
+
+    async def last_mark(self) -> str:
+        """Return the id of the newest entry that was ever added, as far as this store knows."""
+        if not await read(self._redis.exists(self._ledger_keys.queries)):
+            return ""
+        found = await read(self._redis.xinfo_stream(self._ledger_keys.queries))
+        return str(found["last-generated-id"].decode())
 
     async def queries(self, after: str, *, count: int) -> Waiting | None:
         """Return the audit records that came after a stream id, None for none."""
