@@ -3,7 +3,7 @@
 --
 -- KEYS: meta
 -- ARGV: the epoch to leave behind, or '' to leave none
--- Answer: [epoch, sequence, schema]
+-- Answer: [epoch, sequence, schema, sealed], where sealed is nil unless the store is being rebuilt
 --
 -- A new epoch begins when there is none yet, or when the caller leaves the current one because
 -- history was lost.  It is the store's clock in ms, so it is new even after everything was wiped.
@@ -18,4 +18,4 @@ if not epoch or epoch == ARGV[1] then
   redis.call('HSETNX', KEYS[1], 'sequence', '0')
   redis.call('HSETNX', KEYS[1], 'schema', '1')
 end
-return redis.call('HMGET', KEYS[1], 'epoch', 'sequence', 'schema')
+return redis.call('HMGET', KEYS[1], 'epoch', 'sequence', 'schema', 'sealed')

@@ -97,7 +97,9 @@ def _on_disk(config: ServerConfig) -> Durability:
 
 def _store_config(config: ServerConfig, url: str) -> RedisStoreConfig:
     # Memory durability promises nothing, so a restarted store is a new history, not a loss.
-    is_private_memory = not config.redis_url and config.durability == "memory"
+    # It is one if the archive has what the store has lost.
+    is_recovered = config.on_rollback == "recover" and config.archive != "off"
+    is_private_memory = not config.redis_url and config.durability == "memory" and not is_recovered
     return RedisStoreConfig(
         url=url,
         cell=config.cell,
@@ -187,7 +189,6 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
             await _examine(url)
         store = RedisStore(_store_config(config, url))
         stack.push_async_callback(store.aclose)
-        await store.open()
         reader = RedisReader(url, cell=config.cell, timeout_ms=config.store_timeout_ms)
         stack.push_async_callback(reader.aclose)
         gauge = LoadGauge(LoadBounds(config.load_high_ms, config.load_overloaded_ms))

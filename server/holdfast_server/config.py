@@ -90,9 +90,10 @@ class ServerConfig:
         is_secret=True,
     )
     on_rollback: str = _setting(
-        "refuse",
-        "when the store lost acknowledged history: refuse, or go on in a new-epoch",
-        choices=("refuse", "new-epoch"),
+        "recover",
+        "when the store lost acknowledged history: recover it from the archive, refuse,"
+        " or go on in a new-epoch; without an archive, recover is refuse",
+        choices=("recover", "refuse", "new-epoch"),
     )
     cell: int = _setting(0, "number of the cell: its keys are tagged {cN}", low=0, high=16_383)
     maxmemory_mb: int = _setting(0, "memory limit of the embedded store, 0 = none", low=0)

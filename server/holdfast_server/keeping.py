@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from holdfast_server.config import ConfigError, ServerConfig
+from holdfast_server.errors import StoreFault
 from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.archiver import PAUSE_S, Archiver, Pace, Progress, Tail
 from holdfast_server.ledger.database import archive_url
 from holdfast_server.ledger.faults import ArchiveUnusable
 from holdfast_server.ledger.query_archiver import QueryArchiver
+from holdfast_server.ledger.recovery import LOOK_S, Recovery
 from holdfast_server.ledger.retention import Retention
 from holdfast_server.ledger.sealer import LEDGER, QUERIES, Sealer, SealerConfig
-from holdfast_server.ledger.trail import History, Trail, TrailLimits
+from holdfast_server.ledger.trail import Trail, TrailLimits
 from holdfast_server.locks.leadership import Leadership, Work
 from holdfast_server.locks.redlock import LockMisconfigured, Redlock
 from holdfast_server.stores.redis.keeper import ARCHIVER, RedisKeeper
 from holdfast_server.stores.redis.reader import RedisReader
+from holdfast_server.stores.redis.rebuilding import RedisRebuilding
+from holdfast_server.stores.redis.store import RedisStore
 
 LOCK_TTL_S = 3.0  # how long nobody archives after the leader was killed
 
@@ -46,13 +50,16 @@ class Kept:
 
 @asynccontextmanager
 async def keeping(
-    config: ServerConfig, url: str, store: History, reader: RedisReader, tail: Tail
+    config: ServerConfig, url: str, store: RedisStore, reader: RedisReader, tail: Tail
 ) -> AsyncIterator[Kept | None]:
-    """Open the archive of a server, or none; its works are the caller's to run.
+    """Open the archive of a server, or none, and its store; the works are the caller's to run.
+
+    A store that is behind the archive is rebuilt first.
 
     Raises ConfigError for what can never be one, StoreUnavailable for one that is out of reach.
     """
     if config.archive == "off":
+        await store.open()
         yield None
         return
     async with AsyncExitStack() as stack:
@@ -65,22 +72,30 @@ async def keeping(
         pause_s = 0.0 if config.durability == "archived" else PAUSE_S
         archiver = Archiver(reader, archive, keeper, tail, Pace(config.ledger_keep, pause_s))
         limits = TrailLimits(config.audit_queue_len_max, config.audit_stream_max)
-        trail = Trail(keeper, store, cell=config.cell, limits=limits)
-        stack.push_async_callback(trail.aclose)
-        trail.note_configuration(config.shown())
         leadership = Leadership(ARCHIVER, lock, keeper.claim)
         sealer = Sealer(archive, _sealing(config))
         archiver.tell = partial(sealer.tell, LEDGER)
         days = {LEDGER: config.decision_retention_days, QUERIES: config.query_retention_days}
         retention = Retention(archive, sealer, days)
-        leading = _together(
+        leading: list[Work] = [
             archiver.lead,
             QueryArchiver(keeper, archive).lead,
             lambda _token: sealer.run(),
             lambda _token: retention.run(),
-        )
-        works = [
-            leadership.run(leading),
+        ]
+        works: list[Coroutine[Any, Any, None]] = []
+        if config.on_rollback == "recover":
+            recovery = await stack.enter_async_context(_recovery(config, url, reader, archive))
+            while await recovery.trouble() is not None:
+                await leadership.run_once(recovery.mend)
+            leading = [_in_turn(recovery.mend, _together(*leading, recovery.until_trouble))]
+            works.append(_renew(store, recovery))
+        await store.open()
+        trail = Trail(keeper, store, cell=config.cell, limits=limits)
+        stack.push_async_callback(trail.aclose)
+        trail.note_configuration(config.shown())
+        works += [
+            leadership.run(_together(*leading)),
             keeper.hear(archiver.progress.reach),
             trail.run(),
         ]
@@ -117,6 +132,37 @@ def _together(*works: Work) -> Work:
             task.result()
 
     return lead
+
+
+def _in_turn(first: Work, then: Work) -> Work:
+    """Return work that is one and then the other, again and again."""
+
+    async def lead(token: int) -> None:
+        while True:
+            await first(token)
+            await then(token)
+
+    return lead
+
+
+async def _renew(store: RedisStore, recovery: Recovery) -> None:
+    """Go on in a new epoch where the store has lost what even the archive had not got yet."""
+    while True:
+        await asyncio.sleep(LOOK_S)
+        with suppress(StoreFault):
+            if store.is_lost and await recovery.trouble() is None:
+                await store.renew()
+
+
+@asynccontextmanager
+async def _recovery(
+    config: ServerConfig, url: str, reader: RedisReader, archive: Archive
+) -> AsyncIterator[Recovery]:
+    store = RedisRebuilding(url, cell=config.cell)
+    try:
+        yield Recovery(reader, store, archive, cell=config.cell, retention_ms=config.retention_ms)
+    finally:
+        await store.aclose()
 
 
 @asynccontextmanager

@@ -34,7 +34,8 @@ async def serve_with_workers(config: ServerConfig) -> None:
     """
     with _Reservation(config.listen) as listen:
         async with embedded_store(config) as valkey:
-            is_memory = valkey is not None and config.durability == "memory"
+            is_kept = config.archive != "off" and config.on_rollback == "recover"
+            is_memory = valkey is not None and config.durability == "memory" and not is_kept
             settings = replace(
                 config,
                 listen=listen,

@@ -140,7 +140,7 @@ async def test_one_of_two_servers_archives_and_the_other_takes_over(
             await first.stop()
             held = await server.reserve(sku)
             assert await server.server.kept.progress.wait(held.sequence, 30)
-            assert server.server.kept.leadership.token == 2
+            assert server.server.kept.leadership.is_leading
             async with Archive.open(sqlite_url(tmp_path)) as archive:
                 await is_archived(archive, valkey_url)
 
@@ -151,7 +151,7 @@ async def test_a_leader_that_wakes_up_late_is_refused(store_url: str) -> None:
         await server.put(10)
         head = await server.head()
         old, new = await keeper.claim(), await keeper.claim()
-        assert new == old + 1
+        assert new > old
         with pytest.raises(Fenced, match=f"FENCED {new}"):
             await keeper.note_archived(old, head.epoch, head.sequence, keep=0)
         assert await keeper.archived() == 0

@@ -9,7 +9,7 @@ from contextlib import suppress
 import structlog
 
 from holdfast_server.errors import StoreFault
-from holdfast_server.locks.redlock import Redlock
+from holdfast_server.locks.redlock import LockTaken, LockUnreachable, Redlock
 
 log = structlog.get_logger(__name__)
 
@@ -39,17 +39,25 @@ class Leadership:
         which it is tried again.
         """
         while True:
-            if await self._lock.acquire() is None:
-                await asyncio.sleep(max(self._lock.pause_s(), self._lock.ttl_s / 10))
-                continue
             try:
-                await self._lead(work)
+                await self.run_once(work)
             except StoreFault as fault:
                 log.warning("leader failed", role=self._role, fault=str(fault))
                 await asyncio.sleep(RETRY_S)
-            finally:
-                self.token = 0
-                await self._lock.release()
+
+    async def run_once(self, work: Work) -> None:
+        """Wait to lead, and lead until the work ends or the lock is lost.  Raises as it does."""
+        while True:
+            try:
+                await self._lock.acquire()
+                break
+            except (LockTaken, LockUnreachable):
+                await asyncio.sleep(max(self._lock.pause_s(), self._lock.ttl_s / 10))
+        try:
+            await self._lead(work)
+        finally:
+            self.token = 0
+            await self._lock.release()
 
     async def _lead(self, work: Work) -> None:
         self.token = await self._claim()

@@ -86,6 +86,23 @@ class RedisStore:
         epoch, sequence, _schema = await self._open_cell("")
         self._known = Position(epoch, sequence)
 
+    @property
+    def is_lost(self) -> bool:
+        """Tell whether the store has lost what this process knows, and is refused for it."""
+        return bool(self._lost_history)
+
+    async def renew(self) -> None:
+        """Go on in an epoch of which this process knows nothing; begin one if need be.
+
+        Raises StoreUnavailable.
+        """
+        known = self._known
+        epoch, sequence, _schema = await self._open_cell("")
+        if epoch <= known.epoch:
+            epoch, sequence, _schema = await self._open_cell(str(epoch))
+        log.error("acknowledged history is lost", known=known, epoch=epoch, sequence=sequence)
+        self._known, self._lost_history = Position(epoch, sequence), ""
+
     async def aclose(self) -> None:
         """Close the connection."""
         await self._link.aclose()
@@ -200,7 +217,11 @@ class RedisStore:
             raise _unreachable(reply) from reply
         except (NotSent, AnswerLost) as fault:
             raise _unreachable(fault) from fault
-        epoch, sequence, schema = (int(value) for value in answer)
+        *numbers, sealed = answer
+        if sealed:
+            self._lost_history = "the store is being rebuilt from the archive"
+            raise StoreUnavailable(self._lost_history, retry_after_ms=RETRY_AFTER_MS)
+        epoch, sequence, schema = (int(value) for value in numbers)
         if schema != 1:
             raise StoreUnavailable(f"the store's schema is {schema}, this server knows 1")
         return epoch, sequence, schema
