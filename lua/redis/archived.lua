@@ -15,10 +15,10 @@ local meta = redis.call('HMGET', KEYS[1], 'epoch', 'sequence')
 if tonumber(meta[1] or 0) < tonumber(ARGV[3]) or tonumber(meta[2] or 0) < tonumber(ARGV[4]) then
   return redis.error_reply('ROLLBACK ' .. (meta[1] or '0') .. ' ' .. (meta[2] or '0'))
 end
-redis.call('HSET', KEYS[1], 'archived', ARGV[4])
+redis.call('HSET', KEYS[1], 'archived', ARGV[4], 'archived_epoch', ARGV[3])
 local oldest = tonumber(ARGV[4]) - tonumber(ARGV[5]) + 1
 if oldest > 1 then
   redis.call('XTRIM', KEYS[2], 'MINID', '~', string.format('%.0f-0', oldest))
 end
-redis.call('PUBLISH', KEYS[4], ARGV[4])
+redis.call('PUBLISH', KEYS[4], ARGV[3] .. ' ' .. ARGV[4])
 return ARGV[4]

@@ -26,6 +26,7 @@ end
 
 move(KEYS[3], KEYS[4])
 for i = 1, COUNT do move(KEYS[BUILT + i], KEYS[BUILT - COUNT + i]) end
-redis.call('HSET', KEYS[1], 'sequence', ARGV[4], 'archived', ARGV[4], 'clock', ARGV[5],
+redis.call('HSET', KEYS[1], 'sequence', ARGV[4], 'archived', ARGV[4],
+  'archived_epoch', ARGV[3], 'clock', ARGV[5],
   'last_late', ARGV[5], 'schema', '1', 'sealed', 'applying', 'common', ARGV[6])
 return ARGV[3]

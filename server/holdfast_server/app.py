@@ -142,7 +142,7 @@ def _batcher(
         gauge=gauge,
         backlog=backlog,
         progress=kept.progress,
-        decided=lambda: store.known.sequence,
+        decided=lambda: store.known,
         timeout_s=config.store_timeout_ms / 1000,
     )
 

@@ -154,9 +154,9 @@ async def test_a_leader_that_wakes_up_late_is_refused(store_url: str) -> None:
         assert new > old
         with pytest.raises(Fenced, match=f"FENCED {new}"):
             await keeper.note_archived(old, head.epoch, head.sequence, keep=0)
-        assert await keeper.archived() == 0
+        assert (await keeper.archived()).sequence == 0
         await keeper.note_archived(new, head.epoch, head.sequence, keep=0)
-        assert await keeper.archived() == head.sequence
+        assert await keeper.archived() == (head.epoch, head.sequence)
     await keeper.aclose()
 
 

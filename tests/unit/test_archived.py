@@ -12,14 +12,22 @@ from holdfast_server.engine.archived import ArchivedBatcher
 from holdfast_server.engine.batcher import Answer, BatchLimits
 from holdfast_server.errors import HoldfastError, OutcomeUnknown
 from holdfast_server.ledger.archiver import Progress
-from holdfast_server.model import BatchResult, Code, GetReservation, GetStock, Operation, Outcome
+from holdfast_server.model import (
+    BatchResult,
+    Code,
+    GetReservation,
+    GetStock,
+    Operation,
+    Outcome,
+    Position,
+)
 from tests.unit.held_store import CALLER, Call, HeldStore, answers, op, send, settled
 
 
 class Decided:
     """How far the store is."""
 
-    sequence = 1
+    position = Position(1, 1)
 
 
 @asynccontextmanager
@@ -31,7 +39,7 @@ async def archiving(
         store=store,
         limits=BatchLimits(lanes=1),
         progress=progress,
-        decided=lambda: Decided.sequence,
+        decided=lambda: Decided.position,
         timeout_s=timeout_s,
     )
     task = asyncio.create_task(batcher.run())
@@ -52,7 +60,7 @@ async def test_an_answer_waits_until_the_archive_has_what_is_decided() -> None:
         store.calls[0].succeed()
         await settled()
         assert not task.done()
-        progress.reach(1)
+        progress.reach(Position(1, 1))
         assert await answers([task]) == ["a"]
 
 
@@ -64,7 +72,7 @@ async def test_the_wait_for_the_archive_holds_up_no_batch() -> None:
             store.calls[index].succeed()
             await settled()
         assert not any(task.done() for task in tasks)
-        progress.reach(1)
+        progress.reach(Position(1, 1))
         assert await answers(tasks) == ["a", "a", "a"]
 
 
@@ -105,6 +113,28 @@ async def test_the_delay_tells_how_long_the_oldest_answer_waits_for_the_archive(
         ended_s = asyncio.get_running_loop().time()
         waited_ms = batcher.delays_at(began_s + 60).archive_ms
         assert (60 - (ended_s - began_s)) * 1000 <= waited_ms <= 60_000
-        progress.reach(1)
+        progress.reach(Position(1, 1))
         await answers(tasks)
         assert batcher.delays_at(began_s + 60).archive_ms == 0
+
+
+async def test_an_entry_of_a_later_history_is_not_what_was_decided() -> None:
+    async with archiving() as (batcher, store, progress):
+        (task,) = await send(batcher, "a")
+        store.calls[0].succeed()
+        await settled()
+        progress.reach(Position(2, 1))  # rebuilt without it, and its sequence given to another
+        with pytest.raises(OutcomeUnknown):
+            await task
+
+
+async def test_what_was_decided_while_history_began_anew_is_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with archiving() as (batcher, store, progress):
+        progress.reach(Position(2, 1))
+        (task,) = await send(batcher, "a")
+        monkeypatch.setattr(Decided, "position", Position(2, 1))
+        store.calls[0].succeed()
+        with pytest.raises(OutcomeUnknown):
+            await task

@@ -10,7 +10,7 @@ from typing import Protocol
 from holdfast_server.engine.batcher import Answer, Batcher
 from holdfast_server.engine.load import Delays
 from holdfast_server.errors import OutcomeUnknown
-from holdfast_server.model import GetReservation, GetStock, Operation, Outcome
+from holdfast_server.model import GetReservation, GetStock, Operation, Outcome, Position
 
 RETRY_AFTER_MS = 500
 _READS = (GetReservation, GetStock)
@@ -19,8 +19,8 @@ _READS = (GetReservation, GetStock)
 class Progress(Protocol):
     """Who knows how far the ledger is archived."""
 
-    async def wait(self, sequence: int, timeout_s: float) -> bool:
-        """Wait until a sequence is archived, at most for so long; tell whether it is."""
+    async def wait(self, sequence: int, timeout_s: float, *, epoch: int) -> bool:
+        """Wait until a sequence of an epoch is archived, at most for so long; tell if it is."""
         ...
 
 
@@ -34,7 +34,7 @@ class ArchivedBatcher(Batcher):
     """
 
     progress: Progress
-    decided: Callable[[], int]
+    decided: Callable[[], Position]
     timeout_s: float
 
     def __post_init__(self) -> None:
@@ -53,21 +53,23 @@ class ArchivedBatcher(Batcher):
 
         Raises as `Batcher.execute`, and OutcomeUnknown when the archive lags too far.
         """
+        epoch = self.decided().epoch
         outcome = await super().execute(operation)
         if not isinstance(operation, _READS):
-            unknown = await self._unarchived()
+            unknown = await self._unarchived(epoch)
             if unknown:
                 raise unknown
         return outcome
 
     async def execute_many(self, operations: Sequence[Operation]) -> list[Answer]:
         """Return what became of each operation, in order; those that failed give their error."""
+        epoch = self.decided().epoch
         answers = await super().execute_many(operations)
         waits = [
             isinstance(answer, Outcome) and not isinstance(operation, _READS)
             for operation, answer in zip(operations, answers, strict=True)
         ]
-        unknown = await self._unarchived() if any(waits) else None
+        unknown = await self._unarchived(epoch) if any(waits) else None
         if unknown is None:
             return answers
         return [
@@ -75,12 +77,15 @@ class ArchivedBatcher(Batcher):
             for is_waiting, answer in zip(waits, answers, strict=True)
         ]
 
-    async def _unarchived(self) -> OutcomeUnknown | None:
-        """Wait for the archive; return the error of an answer that it does not have in time."""
-        sequence, wait = self.decided(), object()
+    async def _unarchived(self, epoch: int) -> OutcomeUnknown | None:
+        """Wait for the archive; return the error of an answer that it does not have in time.
+
+        One that was decided while history began anew may be of either: it is not known.
+        """
+        (now, sequence), wait = self.decided(), object()
         self._waits[wait] = asyncio.get_running_loop().time()
         try:
-            if await self.progress.wait(sequence, self.timeout_s):
+            if now == epoch and await self.progress.wait(sequence, self.timeout_s, epoch=epoch):
                 return None
         finally:
             del self._waits[wait]

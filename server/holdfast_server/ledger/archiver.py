@@ -16,7 +16,7 @@ import structlog
 from holdfast_server.errors import StoreFault
 from holdfast_server.ledger.archive import Archive, Archived
 from holdfast_server.ledger.faults import ArchiveConflict, ArchiveFault
-from holdfast_server.model import Head
+from holdfast_server.model import Head, Position
 
 log = structlog.get_logger(__name__)
 
@@ -61,25 +61,30 @@ class Tail(Protocol):
         ...
 
 
+NOWHERE = Position(0, 0)
+
+
 @dataclass
 class Progress:
     """How far the ledger is archived, as this process knows, and who waits for it."""
 
-    sequence: int = 0
+    position: Position = NOWHERE
     fault: str = ""
     transactions: int = 0
     is_known: bool = False
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     _wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def reach(self, sequence: int) -> None:
-        """Note that everything up to a sequence is archived.
+    @property
+    def sequence(self) -> int:
+        """Return the last sequence that is archived."""
+        return self.position.sequence
 
-        It may go back when the archive is another one.
-        """
+    def reach(self, position: Position) -> None:
+        """Note that everything up to a position is archived; what is older news is nothing new."""
         self.is_known = True
-        if sequence != self.sequence:
-            self.sequence = sequence
+        if position > self.position:
+            self.position = position
             self._moved.set()
             self._moved = asyncio.Event()
 
@@ -87,16 +92,24 @@ class Progress:
         """Return how many entries up to a sequence are not archived, 0 while that is unknown."""
         return max(0, sequence - self.sequence) if self.is_known else 0
 
-    async def wait(self, sequence: int, timeout_s: float) -> bool:
-        """Wait until a sequence is archived, at most for so long; tell whether it is."""
+    async def wait(self, sequence: int, timeout_s: float, *, epoch: int = 0) -> bool:
+        """Wait until a sequence is archived, at most for so long; tell whether it is.
+
+        With an epoch it is that of this history: after a recovery another entry has its sequence.
+        """
         self._wanted.set()
         try:
             async with asyncio.timeout(timeout_s):
-                while self.sequence < sequence:
+                while not self._has(epoch, sequence):
+                    if 0 < epoch < self.position.epoch:
+                        return False
                     await self._moved.wait()
         except TimeoutError:
             return False
         return True
+
+    def _has(self, epoch: int, sequence: int) -> bool:
+        return epoch in {0, self.position.epoch} and self.position.sequence >= sequence
 
     async def wanted(self, timeout_s: float) -> None:
         """Wait until somebody waits, at most for so long."""
@@ -185,7 +198,7 @@ class Archiver:
             await self._keeper.note_archived(token, epoch, sequence, keep=self._keep)
         if sequence != self.progress.sequence:
             self.progress.transactions += 1
-        self.progress.reach(sequence)
+        self.progress.reach(Position(epoch, sequence))
         self.tell(sequence)
 
     def _say(self, fault: Exception) -> None:

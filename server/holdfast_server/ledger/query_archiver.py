@@ -60,6 +60,7 @@ class QueryArchiver:
     def __init__(self, source: Source, archive: Archive) -> None:
         self._source, self._archive = source, archive
         self._fault = ""
+        self._lost = ""  # the archived place that the stream no longer has
         self._doubted = ""  # up to here the stream may hold what is archived
 
     async def lead(self, token: int) -> None:
@@ -82,8 +83,9 @@ class QueryArchiver:
         at = await self._archive.archived(QUERIES)
         after, last = at.mark, await self._source.last_mark()
         if _place(last) < _place(after):
-            log.warning("the stream of audit records went back", archived=after, last=last)
-            after, self._doubted = "", last
+            if self._lost != after:
+                log.warning("the stream of audit records went back", archived=after, last=last)
+            self._lost, self._doubted, after = after, last, ""
         waiting = await self._source.queries(after, count=GROUPS_MAX)
         if waiting is None:
             return False

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from holdfast_server.errors import StoreUnavailable
 from holdfast_server.kernel.source import flatten, lua_root
+from holdfast_server.model import Position
 from holdfast_server.stores.redis.faults import RETRY_AFTER_MS
 from holdfast_server.stores.redis.keys import CellKeys, LedgerKeys
 from holdfast_server.stores.redis.reader import read
@@ -69,10 +70,11 @@ class RedisKeeper:
         keys = (self._keys.meta, self._keys.ledger, *self._ledger_keys[::2])
         await self._eval(self._archived, keys, ARCHIVER, token, epoch, sequence, keep)
 
-    async def archived(self) -> int:
+    async def archived(self) -> Position:
         """Return how far the ledger is archived, as far as this store knows."""
-        found: Any = self._redis.hget(self._keys.meta, "archived")
-        return int(await read(found) or 0)
+        found: Any = self._redis.hmget(self._keys.meta, ["archived_epoch", "archived"])
+        epoch, sequence = await read(found)
+        return Position(int(epoch or 0), int(sequence or 0))
 
     # ---- Audit records ----
 
@@ -113,7 +115,7 @@ class RedisKeeper:
 
     # ---- What all hear ----
 
-    async def hear(self, reach: Callable[[int], None]) -> None:
+    async def hear(self, reach: Callable[[Position], None]) -> None:
         """Tell of each new archived position, until cancelled.  Never raises a fault."""
         while True:
             try:
@@ -124,7 +126,7 @@ class RedisKeeper:
                         while heard := await read(
                             channel.get_message(ignore_subscribe_messages=True, timeout=LISTEN_S)
                         ):
-                            reach(int(heard["data"]))
+                            reach(Position(*map(int, heard["data"].split())))
             except (RedisError, OSError, StoreUnavailable):
                 await asyncio.sleep(LISTEN_S)
 
