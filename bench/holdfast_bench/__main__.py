@@ -18,6 +18,7 @@ import grpc
 import uvloop
 
 from holdfast_bench.benchmarks import (
+    archive,
     archived,
     durability,
     group_commit,
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[Plan, StoreAddress], Awaitable[list[Row]]]] = {
         rpc,
         script_time,
         durability,
+        archive,
         archived,
         memory,
         watch,
@@ -49,7 +51,7 @@ BENCHMARKS: dict[str, Callable[[Plan, StoreAddress], Awaitable[list[Row]]]] = {
     )
 }
 # Brings stores of its own, or measures what the store has little to do with: once is enough.
-ON_FIRST_STORE = {"archived", "durability", "watch", "proof"}
+ON_FIRST_STORE = {"archive", "archived", "durability", "watch", "proof"}
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
