@@ -18,6 +18,7 @@ import grpc
 import uvloop
 
 from holdfast_bench.benchmarks import (
+    archive,
     archived,
     auditing,
     durability,
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[Plan, StoreAddress], Awaitable[list[Row]]]] = {
         rpc,
         script_time,
         durability,
+        archive,
         archived,
         auditing,
         memory,
@@ -53,7 +55,7 @@ BENCHMARKS: dict[str, Callable[[Plan, StoreAddress], Awaitable[list[Row]]]] = {
     )
 }
 # Brings stores of its own, or measures what the store has little to do with: once is enough.
-ON_FIRST_STORE = {"archived", "auditing", "durability", "watch", "proof", "replay"}
+ON_FIRST_STORE = {"archive", "archived", "auditing", "durability", "watch", "proof", "replay"}
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:

@@ -21,6 +21,7 @@ from holdfast_server.errors import StoreUnavailable
 from holdfast_server.ledger import schema
 from holdfast_server.ledger.archive import Archive, Archived, Review
 from holdfast_server.ledger.audit import AuditKind, AuditRecord
+from holdfast_server.ledger.comparing import compare
 from holdfast_server.ledger.database import Database
 from holdfast_server.ledger.faults import (
     ArchiveConflict,
@@ -67,6 +68,7 @@ async def is_fold_of(archive: Archive, tables: Any) -> None:
     assert {name: record async for name, record in archive.held()} == held_by(tables)
     entries = await archive.entries(1, limit=100_000)
     assert entries == tables.ledger
+    assert await compare(archive) == (tables.sequence, [])
 
 
 # ---- In order, exactly once ----

@@ -60,7 +60,7 @@ class Archive(Reading):
 
     def __init__(self, database: Database, cell: int = 0) -> None:
         super().__init__(database)
-        self._cell = cell
+        self.cell = cell
 
     @classmethod
     @asynccontextmanager
@@ -88,7 +88,7 @@ class Archive(Reading):
         """
         async with self._database.writing() as connection:
             at = await _position(connection, LEDGER)
-            folding = Folding(self._cell)
+            folding = Folding(self.cell)
             for body in bodies:
                 batch = read_batch(body)
                 if _is_due(batch, body, at):
@@ -121,18 +121,21 @@ class Archive(Reading):
     async def purge(self, stream: str, before_ms: int, *, now_ms: int) -> int:
         """Drop the leaves of whole sealed ranges that are older than a time; the fold stays.
 
+        The newest leaf stays, however old, and so does the row of the last batch that is gone: by
+        these two a reader tells what is gone from what never was.
         Returns the last sequence, or number, that is gone; 0 when nothing was due.
         """
         ledger, queries = schema.ledger, schema.queries
         place = ledger.c.sequence if stream == LEDGER else queries.c.number
         first, last = await self._older(stream, before_ms)
-        through = last // RANGE * RANGE
+        newest = (await self.archived(stream)).sequence
+        through = min(last, newest - 1) // RANGE * RANGE
         if first > through:
             return 0
         async with self._database.writing() as connection:
             if stream == LEDGER:
                 for table in (schema.batches, schema.touches):
-                    await connection.execute(delete(table).where(table.c.last <= through))
+                    await connection.execute(delete(table).where(table.c.last < through))
             await connection.execute(delete(place.table).where(place <= through))
             row = (stream, first, through, now_ms)
             await self._database.put(connection, schema.purges, [row])

@@ -42,7 +42,7 @@ async def decisions_of(past: Past, reservation_id: str) -> list[Decision]:
     That is its entries, what was refused it, and what the same principal and session had asked of
     the same items before.  Raises ResumeTokenExpired where the ledger is no longer kept.
     """
-    entries = await past.archive.entries_of(reservation_id)
+    entries = await past.entries_of(reservation_id)
     records = await past.archive.queries_of(reservation_id)
     refused = [record for record in records if record.kind is AuditKind.DECISION]
     asked = await _asked_before(past, entries, refused)

@@ -7,7 +7,8 @@ makes of the entries up to there, decided again.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 
 from holdfast_server.errors import ResumeTokenExpired
@@ -19,7 +20,7 @@ from holdfast_server.ledger.leaf import StoredBatch, read_leaf
 from holdfast_server.ledger.origins import BUDGETED, asked_of, events_of
 from holdfast_server.ledger.reading import BatchRecord
 from holdfast_server.ledger.redeciding import Redecided, Redecider
-from holdfast_server.model import Kind
+from holdfast_server.model import Kind, LedgerEntry
 
 PLACE_BATCHES_MAX = 1_000  # looked through for stock at a place that a batch read and left alone
 
@@ -54,15 +55,18 @@ class Past:
 
     async def batches(self, sequence: int, *, limit: int) -> list[StoredBatch]:
         """Return the batch that holds an entry, and those after it."""
-        try:
+        with _kept():
             found = await self.archive.batches(sequence, limit=limit)
-        except ArchivePurged as purged:
-            raise _lost(f"the ledger starts at sequence {purged.first}") from purged
         if not found or not found[0].first <= sequence:
             raise _lost(f"sequence {sequence} is not in the ledger")
         read = [stored(record) for record in found]
         self._batches.update((batch.first, batch) for batch in read)
         return read
+
+    async def entries_of(self, reservation_id: str) -> list[LedgerEntry]:
+        """Return all entries of a reservation, in order; none of one that never was."""
+        with _kept():
+            return await self.archive.entries_of(reservation_id)
 
     async def items(self, skus: Iterable[str], sequence: int) -> Rows:
         """Return the rows of items after an entry, without those that were not there yet."""
@@ -145,7 +149,8 @@ class Past:
         return rows
 
     async def _items(self, skus: Iterable[str], sequence: int) -> Rows:
-        newest = await self.archive.newest_touches(skus, through=sequence)
+        with _kept():
+            newest = await self.archive.newest_touches([*skus], through=sequence)
         return {
             sku.encode(): (await self._rows(last))[sku.encode()] for sku, last in newest.items()
         }
@@ -179,6 +184,15 @@ def _moved(batch: StoredBatch) -> tuple[dict[bytes, list[int]], Counter[bytes]]:
             if entry.reservation is not None and event.record[1] & BUDGETED:
                 held[US_BYTE + entry.reservation.principal.encode()] += move.held
     return places, held
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Raise ResumeTokenExpired for what is gone by its retention."""
+    try:
+        yield
+    except ArchivePurged as purged:
+        raise _lost(f"the ledger starts at sequence {purged.first}") from purged
 
 
 def _lost(words: str) -> ResumeTokenExpired:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgpack
@@ -14,7 +14,7 @@ from holdfast_server.ledger.audit import AuditRecord, read_record, whole
 from holdfast_server.ledger.database import Database
 from holdfast_server.ledger.faults import ArchivePurged
 from holdfast_server.ledger.leaf import entry_of
-from holdfast_server.model import LedgerEntry, Reservation
+from holdfast_server.model import Kind, LedgerEntry, Reservation
 
 PAGE = 1_000
 
@@ -59,12 +59,19 @@ class Reading:
         return [entry_of(leaf) for leaf in await self.leaves("ledger", from_sequence - 1, limit)]
 
     async def entries_of(self, key: str) -> list[LedgerEntry]:
-        """Return all entries of a reservation, or of a request by `~` and its id, in order."""
+        """Return all entries of a reservation, or of a request by `~` and its id, in order.
+
+        Raises ArchivePurged where a reservation is known, and its first entry is gone.
+        """
         table = schema.ledger
         found = await self._all(
             select(table.c.leaf).where(table.c.id == key).order_by(table.c.sequence)
         )
-        return [entry_of(leaf) for (leaf,) in found]
+        entries = [entry_of(leaf) for (leaf,) in found]
+        began = entries[0].kind if entries else None
+        if began is not Kind.RESERVE and await self.reservation(key):
+            raise ArchivePurged(await self.first_sequence())
+        return entries
 
     async def reservation(self, reservation_id: str) -> Reservation | None:
         """Return a reservation as its last entry left it."""
@@ -73,17 +80,21 @@ class Reading:
         return decode_reservation(reservation_id, found[0][0]) if found else None
 
     async def batches(self, from_sequence: int, *, limit: int) -> list[BatchRecord]:
-        """Return the batch that holds a sequence, and those after it."""
+        """Return the batch that holds a sequence, and those after it.
+
+        Raises ArchivePurged, with the first sequence of a batch that is left whole.
+        """
         table = schema.batches
         found = await self._all(
             select(table).where(table.c.last >= from_sequence).order_by(table.c.last).limit(limit)
         )
         if not found:
             return []
-        leaves = await self.leaves(
-            "ledger", found[0].first - 1, found[-1].last - found[0].first + 1
-        )
         began = found[0].first
+        try:
+            leaves = await self.leaves("ledger", began - 1, found[-1].last - began + 1)
+        except ArchivePurged as purged:
+            raise ArchivePurged(found[0].last + 1) from purged
         return [
             BatchRecord(
                 row.epoch,
@@ -117,10 +128,11 @@ class Reading:
         )
         return [last for (last,) in found]
 
-    async def newest_touches(self, skus: Iterable[str], *, through: int) -> dict[str, int]:
+    async def newest_touches(self, skus: Collection[str], *, through: int) -> dict[str, int]:
         """Return, by item, the last sequence of the newest batch that changed it.
 
-        As `touches`; an item that was not there yet is left out.
+        As `touches`; an item that was not there yet is left out.  Raises ArchivePurged where that
+        cannot be told.
         """
         table, batches = schema.touches, schema.batches
         newest = (
@@ -137,6 +149,8 @@ class Reading:
                 last = (await connection.execute(newest, values)).scalar()
                 if last is not None:
                     found[sku] = int(last)
+        if len(found) < len({*skus}) and (first := await self.first_sequence()) > 1:
+            raise ArchivePurged(first)
         return found
 
     async def rows_written(self, last: int) -> list[bytes]:
@@ -190,10 +204,12 @@ class Reading:
         table = schema.queries
         if stream == "ledger":
             return await self.first_sequence() or 1, await self.sequence_at(before_ms - 1)
-        query = select(func.min(table.c.number), func.max(table.c.number))
-        first, _last = (await self._all(query))[0]
-        _first, last = (await self._all(query.where(table.c.time_ms < before_ms)))[0]
-        return first or 1, last or 0
+        least = select(func.min(table.c.number))
+        first = (await self._all(least))[0][0] or 1
+        # Servers' records come interleaved, so an older one may stand behind one that stays.
+        staying = (await self._all(least.where(table.c.time_ms >= before_ms)))[0][0]
+        newest = (await self._all(select(func.max(table.c.number))))[0][0] or 0
+        return first, staying - 1 if staying else newest
 
     async def _records(self, which: Any) -> list[AuditRecord]:
         table = schema.queries
@@ -227,6 +243,10 @@ class Reading:
             query = select(*order, table.c.row).order_by(*order)
             async for row in await connection.stream(query):
                 yield row[0], row[1], row[2]
+
+    async def table_rows(self, query: Select[Any]) -> list[tuple[Any, ...]]:
+        """Return whole rows of a table, as they are kept."""
+        return [tuple(row) for row in await self._all(query)]
 
     def held(self) -> AsyncIterator[tuple[str, bytes]]:
         """Yield the records of all reservations that are held, in order of id."""
