@@ -25,6 +25,7 @@ from holdfast_bench.benchmarks import (
     group_commit,
     memory,
     proof,
+    recovery,
     replay,
     rpc,
     script_time,
@@ -51,11 +52,21 @@ BENCHMARKS: dict[str, Callable[[Plan, StoreAddress], Awaitable[list[Row]]]] = {
         memory,
         watch,
         proof,
+        recovery,
         replay,
     )
 }
 # Brings stores of its own, or measures what the store has little to do with: once is enough.
-ON_FIRST_STORE = {"archive", "archived", "auditing", "durability", "watch", "proof", "replay"}
+ON_FIRST_STORE = {
+    "archive",
+    "archived",
+    "auditing",
+    "durability",
+    "proof",
+    "recovery",
+    "replay",
+    "watch",
+}
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:

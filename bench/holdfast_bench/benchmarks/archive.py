@@ -61,7 +61,7 @@ class _Ledger(NamedTuple):
 
 async def run(plan: Plan, _address: StoreAddress) -> list[Row]:
     """Measure events a second, and the CPU that each takes."""
-    ledger = _recorded(EVENTS if plan.is_judged else EVENTS_QUICK)
+    ledger = recorded(EVENTS if plan.is_judged else EVENTS_QUICK)
     cpu_us: dict[str, list[float]] = {}
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-bench-")))
@@ -86,7 +86,7 @@ async def run(plan: Plan, _address: StoreAddress) -> list[Row]:
     return rows
 
 
-def _recorded(events: int) -> _Ledger:
+def recorded(events: int) -> _Ledger:
     """Return a ledger with at least so many events of Reserve and Commit."""
     tables, skus = _Recording(), catalogue(SKUS)
     kernel, now_ms = KernelInProcess(tables), START_MS
