@@ -144,12 +144,12 @@ async def test_a_transaction_that_breaks_off_leaves_nothing(
     before = await archive.apply(tables.bodies[:5])
     put, calls = Database.put, 0
 
-    async def breaks_off(self: Database, connection: Any, table: Any, rows: Any) -> None:
+    def breaks_off(self: Database, connection: Any, table: Any, rows: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == 6:
-            await connection.execute(text("INSERT INTO positions (stream) VALUES (NULL)"))
-        await put(self, connection, table, rows)
+            connection.execute(text("INSERT INTO positions (stream) VALUES (NULL)"))
+        put(self, connection, table, rows)
 
     monkeypatch.setattr(Database, "put", breaks_off)
     with pytest.raises(StoreUnavailable, match="the archive cannot be reached"):
@@ -177,9 +177,12 @@ async def test_a_full_disk_takes_nothing_and_says_so(tmp_path: Path) -> None:
     tables = ledger_of(1, batches=300)
     async with archive_with(sqlite_url(tmp_path), *tables.bodies[:2]) as archive:
         before = await archive.archived()
-        async with archive._database.writing() as connection:
-            pages = (await connection.execute(text("PRAGMA page_count"))).scalar()
-            await connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+
+        def fill(connection: Any) -> None:
+            pages = connection.execute(text("PRAGMA page_count")).scalar()
+            connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+
+        await archive._database.write(fill)
         with pytest.raises(StoreUnavailable, match="full"):
             await archive.apply(tables.bodies[2:])
         assert await archive.archived() == before

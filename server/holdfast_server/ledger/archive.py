@@ -8,19 +8,19 @@ archive goes on where it stood, with nothing lost and nothing twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import NamedTuple
 
-from sqlalchemy import delete, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Table, delete, insert, select
 
+from holdfast_server.errors import StoreUnavailable
 from holdfast_server.ledger import schema
 from holdfast_server.ledger.audit import read_record
 from holdfast_server.ledger.database import Database
 from holdfast_server.ledger.faults import ArchiveConflict, ArchiveGap
-from holdfast_server.ledger.folding import Folding
+from holdfast_server.ledger.folding import Folding, Row
 from holdfast_server.ledger.leaf import StoredBatch, read_batch
 from holdfast_server.ledger.reading import Reading
 
@@ -78,7 +78,7 @@ class Archive(Reading):
     async def archived(self, stream: str = LEDGER) -> Archived:
         """Return how far a stream is archived."""
         async with self._database.reading() as connection:
-            return await _position(connection, stream)
+            return await connection.run_sync(_position, stream)
 
     async def apply(self, bodies: Sequence[bytes]) -> Archived:
         """Archive stream entries of the ledger in one transaction; return how far it is then.
@@ -86,37 +86,47 @@ class Archive(Reading):
         What is archived already is left out.  Raises ArchiveGap where entries are missing, and
         ArchiveConflict where they are of another history.
         """
-        async with self._database.writing() as connection:
-            at = await _position(connection, LEDGER)
-            folding = Folding(self.cell)
-            for body in bodies:
-                batch = read_batch(body)
-                if _is_due(batch, body, at):
-                    folding.add(batch)
-                    at = _after(batch, body)
-                    await asyncio.sleep(0)  # a batch is a millisecond: calls go in between
-            for table, rows in folding.tables():
-                await self._database.put(connection, table, rows)
-            await self._database.put(connection, schema.positions, [(LEDGER, *at)])
+        began = at = await self.archived()
+        folding = Folding(self.cell)
+        for body in bodies:
+            batch = read_batch(body)
+            if _is_due(batch, body, at):
+                folding.add(batch)
+                at = _after(batch, body)
+                await asyncio.sleep(0)  # a batch is a millisecond: calls go in between
+        if at != began:
+            await self._put(LEDGER, began, at, folding.tables())
         return at
 
     async def apply_queries(self, records: Sequence[bytes], mark: str) -> Archived:
         """Archive audit records in one transaction with their place in the store's stream."""
-        async with self._database.writing() as connection:
-            at = await _position(connection, QUERIES)
-            rows, time_ms, epoch = [], at.time_ms, at.epoch
-            for number, leaf in enumerate(records, start=at.sequence + 1):
-                record = read_record(leaf)
-                who = (record.principal, record.context.session_id)
-                said = (number, record.time_ms, int(record.kind), record.id, *who)
-                rows.append((*said, record.sequence, leaf))
-                time_ms, epoch = max(time_ms, record.time_ms), max(epoch, record.epoch)
-                if not number % SLICE:
-                    await asyncio.sleep(0)
-            now = Archived(epoch, at.sequence + len(rows), time_ms, mark)
-            await self._database.put(connection, schema.queries, rows)
-            await self._database.put(connection, schema.positions, [(QUERIES, *now)])
+        at = await self.archived(QUERIES)
+        rows, time_ms, epoch = [], at.time_ms, at.epoch
+        for number, leaf in enumerate(records, start=at.sequence + 1):
+            record = read_record(leaf)
+            who = (record.principal, record.context.session_id)
+            said = (number, record.time_ms, int(record.kind), record.id, *who)
+            rows.append((*said, record.sequence, leaf))
+            time_ms, epoch = max(time_ms, record.time_ms), max(epoch, record.epoch)
+            if not number % SLICE:
+                await asyncio.sleep(0)
+        now = Archived(epoch, at.sequence + len(rows), time_ms, mark)
+        await self._put(QUERIES, at, now, [(schema.queries, rows)])
         return now
+
+    async def _put(
+        self, stream: str, began: Archived, now: Archived, tables: Iterable[tuple[Table, list[Row]]]
+    ) -> None:
+        """Write rows and the position they lead to, from the one they were made for."""
+
+        def work(connection: Connection) -> None:
+            if _position(connection, stream) != began:
+                raise StoreUnavailable(f"another one archives the {stream}")
+            for table, rows in tables:
+                self._database.put(connection, table, rows)
+            self._database.put(connection, schema.positions, [(stream, *now)])
+
+        await self._database.write(work)
 
     async def purge(self, stream: str, before_ms: int, *, now_ms: int) -> int:
         """Drop the leaves of whole sealed ranges that are older than a time; the fold stays.
@@ -132,27 +142,28 @@ class Archive(Reading):
         through = min(last, newest - 1) // RANGE * RANGE
         if first > through:
             return 0
-        async with self._database.writing() as connection:
+
+        def work(connection: Connection) -> None:
             if stream == LEDGER:
                 for table in (schema.batches, schema.touches):
-                    await connection.execute(delete(table).where(table.c.last < through))
-            await connection.execute(delete(place.table).where(place <= through))
-            row = (stream, first, through, now_ms)
-            await self._database.put(connection, schema.purges, [row])
+                    connection.execute(delete(table).where(table.c.last < through))
+            connection.execute(delete(place.table).where(place <= through))
+            self._database.put(connection, schema.purges, [(stream, first, through, now_ms)])
+
+        await self._database.write(work)
         return through
 
     async def add_reviews(self, reviews: Sequence[Review]) -> None:
         """Note what a person has to look at."""
         if reviews:
             rows = [{**each._asdict(), "resolved_ms": 0, "resolution": ""} for each in reviews]
-            async with self._database.writing() as connection:
-                await connection.execute(insert(schema.reviews), rows)
+            await self._database.write(lambda to: to.execute(insert(schema.reviews), rows))
 
 
-async def _position(connection: AsyncConnection, stream: str) -> Archived:
+def _position(connection: Connection, stream: str) -> Archived:
     table = schema.positions
     columns = [table.c[name] for name in Archived._fields]
-    found = (await connection.execute(select(*columns).where(table.c.stream == stream))).first()
+    found = connection.execute(select(*columns).where(table.c.stream == stream)).first()
     return Archived(*found) if found else Archived()
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Table, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -16,11 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from holdfast_server.errors import StoreUnavailable
 from holdfast_server.ledger import schema
 from holdfast_server.ledger.faults import ArchiveUnusable
+from holdfast_server.ledger.threads import in_thread
 
 _POSTGRESQL = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # it has no annotations
 DRIVERS = ("sqlite+aiosqlite", "postgresql+asyncpg")
 LOCK = 7_420_001  # of PostgreSQL: whoever migrates holds it
 BUSY_MS = 5_000
+T = TypeVar("T")
 POOL_SIZE = 5
 RETRY_AFTER_MS = 500
 
@@ -48,6 +50,7 @@ class Database:
         self._engine = engine
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._writes = engine.execution_options(writes=True)
+        self._writer = _sqlite_writer(engine.url) if self.is_sqlite else None
 
     @classmethod
     async def open(cls, url: str) -> Database:
@@ -65,6 +68,8 @@ class Database:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        if self._writer is not None:
+            self._writer.dispose()
         await self._engine.dispose()
 
     @asynccontextmanager
@@ -84,21 +89,30 @@ class Database:
             async with self._writes.connect() as connection, connection.begin():
                 yield connection
 
-    async def put(
-        self, connection: AsyncConnection, table: Table, rows: Sequence[tuple[Any, ...]]
-    ) -> None:
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run a work in a transaction; all it wrote is there, or nothing.  Raises StoreUnavailable.
+
+        On SQLite it runs in a thread: a hop there and back for each statement cost four times as
+        much as what the statements of a small transaction do.  Cancelled, it ends all the same.
+        """
+        if self._writer is None:
+            async with self.writing() as connection:
+                return await connection.run_sync(work)
+        with reaching():
+            return await in_thread(_written, self._writer, work)
+
+    def put(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         """Write whole rows in the order of the columns; where the key is there, it is replaced.
 
-        One statement a row costs the most; SQLite runs them in its own thread without us, and
-        PostgreSQL takes a set as one array a column.
+        SQLite runs a statement a row, and PostgreSQL takes a set as one array a column.
         """
         if not rows:
             return
         if self.is_sqlite:
-            await connection.exec_driver_sql(_put_sqlite(table), list(rows))
+            connection.exec_driver_sql(_put_sqlite(table), list(rows))
         else:
             columns = tuple(list(column) for column in zip(*rows, strict=True))
-            await connection.exec_driver_sql(_put_postgresql(table), columns)
+            connection.exec_driver_sql(_put_postgresql(table), columns)
 
     async def _migrate(self) -> None:
         async with self.reading() as connection:
@@ -144,8 +158,28 @@ def _sqlite(url: str, file: Path) -> AsyncEngine:
     if file.is_dir():
         raise ArchiveUnusable(f"archive: {file} is a directory")
     engine = create_async_engine(url)
+    _prepare(engine.sync_engine)
+    return engine
 
-    @event.listens_for(engine.sync_engine, "connect")
+
+def _sqlite_writer(url: URL) -> Engine:
+    """Return an engine whose one connection any thread may use."""
+    engine = create_engine(
+        url.set(drivername="sqlite"), pool_size=1, connect_args={"check_same_thread": False}
+    )
+    _prepare(engine)
+    return engine.execution_options(writes=True)
+
+
+def _written(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with engine.begin() as connection:
+        return work(connection)
+
+
+def _prepare(engine: Engine) -> None:
+    """Let a SQLite database be written while it is read, and synced with each transaction."""
+
+    @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions begin where we say
         cursor = connection.cursor()
@@ -155,12 +189,10 @@ def _sqlite(url: str, file: Path) -> AsyncEngine:
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
         writes = connection.get_execution_options().get("writes")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
 
 
 def _revision(connection: Any) -> str:

@@ -8,11 +8,11 @@ from its last checkpoint.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import structlog
 
@@ -20,13 +20,13 @@ from holdfast_server.ledger.exports import Exporter, export_to
 from holdfast_server.ledger.faults import ArchivePurged
 from holdfast_server.ledger.leaf import logged
 from holdfast_server.ledger.log_writer import LogConflict, LogWriter
+from holdfast_server.ledger.threads import in_thread
 
 log = structlog.get_logger(__name__)
 
 LEDGER, QUERIES = "ledger", "queries"
 SEAL_ENTRIES = 256
 LEAVES_MAX = 4096  # sealed at once: bounds memory, and how long a checkpoint takes
-T = TypeVar("T")
 
 
 class Reached(Protocol):
@@ -162,9 +162,9 @@ class _Log:
         writer = self._writer or await self._open()
         before = writer.note
         while leaves := await self._leaves(writer.size, LEAVES_MAX):
-            await _in_thread(writer.append, leaves)
+            await in_thread(writer.append, leaves)
             self._sealed(writer)
-        await _in_thread(writer.renew)
+        await in_thread(writer.renew)
         if writer.note != before:
             self._sealed(writer)
 
@@ -188,7 +188,7 @@ class _Log:
         directory = directory_of(config.directory, stream)
         writer = LogWriter(directory, config.key_file, cell=config.cell, stream=stream)
         try:
-            await _in_thread(writer.open)
+            await in_thread(writer.open)
             archived = (await self._archive.archived(stream)).sequence
             if archived < writer.size:
                 raise LogConflict(
@@ -196,7 +196,7 @@ class _Log:
                 )
             start, size = writer.tail_start, writer.size
             tail = await self._kept_leaves(start, size - start)
-            await _in_thread(writer.resume, tail)
+            await in_thread(writer.resume, tail)
         except BaseException:
             writer.close()
             raise
@@ -207,19 +207,9 @@ class _Log:
     async def purge(self, through: int) -> None:
         if self._writer is None:
             raise LogConflict(f"the log of {self._stream} is not open")
-        await _in_thread(self._writer.purge, through)
+        await in_thread(self._writer.purge, through)
 
     def _close(self) -> None:
         if self._writer:
             self._writer.close()
             self._writer = None
-
-
-async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """Run a work in a thread to its end, also when cancelled: its files are then left to others."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
