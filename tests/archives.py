@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
+from redis.asyncio import Redis
 
 from holdfast_bench.peers.postgresql import postgresql
 from holdfast_server.kernel.inprocess import KernelInProcess, Tables
@@ -28,6 +30,7 @@ from holdfast_server.model import (
 )
 from holdfast_server.model.operations import Context, Policy
 from tests.recorded import RecordedTables
+from tests.serving import POLL_S
 
 AGENT, OPERATOR = Caller("agent", False), Caller("operator", True)
 SKUS = ("apple", "banana", "cherry")
@@ -137,3 +140,34 @@ async def archive_with(url: str, *bodies: bytes) -> AsyncIterator[Archive]:
         if bodies:
             await archive.apply(bodies)
         yield archive
+
+
+async def is_archived(archive: Archive, url: str) -> None:
+    """Wait until all of a store is archived, and compare both, byte for byte."""
+    while True:  # holds may still run out
+        sequence, rows, holds = await stored(url)
+        is_there = (await archive.archived()).sequence == sequence
+        items = {sku.encode(): row async for sku, row in archive.items()}
+        places = {f"{sku}\x1f{at}".encode(): row async for sku, at, row in archive.locations()}
+        live = {name.encode(): record async for name, record in archive.held()}
+        if is_there and (await archive.archived()).sequence == sequence:
+            break
+        await asyncio.sleep(POLL_S)
+    assert items == {field: row for field, row in rows.items() if US_BYTE not in field}
+    assert places == {
+        f: row for f, row in rows.items() if US_BYTE in f and not f.startswith(US_BYTE)
+    }
+    assert live == {name: record for name, record in holds.items() if record[:1] == b"H"}
+    numbers = [entry.sequence for entry in await archive.entries(1, limit=sequence)]
+    assert numbers == list(range(1, sequence + 1))
+
+
+async def stored(url: str) -> tuple[int, dict[bytes, bytes], dict[bytes, bytes]]:
+    """Return sequence, rows and holds of a store as of one moment."""
+    async with Redis.from_url(url) as store:
+        cell: Any = store.pipeline(transaction=True)
+        cell.hget("{c0}:meta", "sequence")
+        cell.hgetall("{c0}:items")
+        cell.hgetall("{c0}:holds")
+        sequence, rows, holds = await cell.execute()
+    return int(sequence), rows, holds

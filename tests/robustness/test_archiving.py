@@ -15,12 +15,11 @@ from redis.asyncio import Redis
 from holdfast.v1 import ledger_pb2, stock_pb2, types_pb2
 from holdfast_server.ledger.archive import Archive
 from holdfast_server.stores.redis.keeper import Fenced, RedisKeeper
-from tests.archives import sqlite_url
+from tests.archives import is_archived, sqlite_url
 from tests.robustness.load import check_promises, stocked, under_load
 from tests.robustness.processes import free_address, server_process
 from tests.serving import (
     COMMITTED,
-    POLL_S,
     Client,
     Failure,
     Serving,
@@ -33,37 +32,7 @@ from tests.serving import (
     until,
 )
 
-US = b"\x1f"
 KILLS, STEPS = 2, 150
-
-
-async def is_archived(archive: Archive, url: str) -> None:
-    """Wait until all of a store is archived, and compare both, byte for byte."""
-    while True:  # holds may still run out
-        sequence, rows, holds = await stored(url)
-        is_there = (await archive.archived()).sequence == sequence
-        items = {sku.encode(): row async for sku, row in archive.items()}
-        places = {f"{sku}\x1f{at}".encode(): row async for sku, at, row in archive.locations()}
-        live = {name.encode(): record async for name, record in archive.held()}
-        if is_there and (await archive.archived()).sequence == sequence:
-            break
-        await asyncio.sleep(POLL_S)
-    assert items == {field: row for field, row in rows.items() if US not in field}
-    assert places == {f: row for f, row in rows.items() if US in f and not f.startswith(US)}
-    assert live == {name: record for name, record in holds.items() if record[:1] == b"H"}
-    numbers = [entry.sequence for entry in await archive.entries(1, limit=sequence)]
-    assert numbers == list(range(1, sequence + 1))
-
-
-async def stored(url: str) -> tuple[int, dict[bytes, bytes], dict[bytes, bytes]]:
-    """Return sequence, rows and holds of a store as of one moment."""
-    async with Redis.from_url(url) as store:
-        cell: Any = store.pipeline(transaction=True)
-        cell.hget("{c0}:meta", "sequence")
-        cell.hgetall("{c0}:items")
-        cell.hgetall("{c0}:holds")
-        sequence, rows, holds = await cell.execute()
-    return int(sequence), rows, holds
 
 
 @asynccontextmanager
