@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import msgpack
 import pytest
-import pytest_asyncio
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -38,28 +36,9 @@ from tests.archives import (
     held_by,
     items_of,
     ledger_of,
-    new_database,
     places_of,
-    postgres_folder,
     sqlite_url,
 )
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    with postgres_folder() as folder:
-        yield folder
-
-
-@pytest_asyncio.fixture(params=["sqlite", "postgresql"])
-async def url(request: pytest.FixtureRequest, tmp_path: Path, postgres: str) -> str:
-    return sqlite_url(tmp_path) if request.param == "sqlite" else await new_database(postgres)
-
-
-@pytest_asyncio.fixture
-async def archive(url: str) -> AsyncIterator[Archive]:
-    async with Archive.open(url) as opened:
-        yield opened
 
 
 async def is_fold_of(archive: Archive, tables: Any) -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from sqlalchemy import text
 
 from holdfast_server.errors import ResumeTokenExpired, StoreUnavailable
@@ -19,7 +16,7 @@ from holdfast_server.ledger.faults import ArchivePurged
 from holdfast_server.ledger.leaf import read_batch
 from holdfast_server.ledger.past import Past
 from holdfast_server.model import Context, Kind
-from tests.archives import archive_with, ledger_of, new_database, postgres_folder, sqlite_url
+from tests.archives import archive_with, ledger_of, new_database
 
 OPEN = """
 import asyncio, sys
@@ -35,23 +32,6 @@ asyncio.run(main())
 # Not pg_stat_activity: within a transaction that says the same all the time.
 WAITING = """FROM pg_locks WHERE NOT granted AND database =
     (SELECT oid FROM pg_database WHERE datname = current_database())"""
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    with postgres_folder() as folder:
-        yield folder
-
-
-@pytest_asyncio.fixture(params=["sqlite", "postgresql"])
-async def url(request: pytest.FixtureRequest, tmp_path: Path, postgres: str) -> str:
-    return sqlite_url(tmp_path) if request.param == "sqlite" else await new_database(postgres)
-
-
-@pytest_asyncio.fixture
-async def archive(url: str) -> AsyncIterator[Archive]:
-    async with Archive.open(url) as opened:
-        yield opened
 
 
 # ---- Cut off ----
