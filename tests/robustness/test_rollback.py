@@ -12,6 +12,10 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from holdfast.v1 import ledger_pb2 as ledger
+from holdfast_server.errors import StoreUnavailable
+from holdfast_server.model import PutItem
+from holdfast_server.stores.redis.store import RedisStore, RedisStoreConfig
+from tests.archives import OPERATOR
 from tests.robustness.load import check_promises
 from tests.serving import HELD, Client, digest, failure, serving, unique
 
@@ -107,6 +111,46 @@ async def test_a_second_server_follows_into_the_new_epoch(redis: Any, store_url:
         assert (await second.reserve(sku)).reservation.state == HELD
         assert (await first.head()).epoch == (await second.head()).epoch
         await check_promises(second)
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[RedisStore]:
+    store = RedisStore(RedisStoreConfig(store_url))
+    await store.open()
+    await store.execute([PutItem("put-1", OPERATOR, "mug")])
+    yield store
+    await store.aclose()
+
+
+async def test_a_batch_that_its_server_overtook_into_a_new_epoch_is_no_loss(
+    redis: Any, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, before = store._link.call, store.known
+
+    async def overtaken(*parts: Any) -> Any:
+        monkeypatch.setattr(store._link, "call", call)
+        await redis.hset("{c0}:meta", "epoch", before.epoch + 1)  # as another server does
+        await store.execute([])
+        assert store.known == (before.epoch + 1, before.sequence)
+        return await call(*parts)
+
+    monkeypatch.setattr(store._link, "call", overtaken)
+    await store.execute([PutItem("put-2", OPERATOR, "cup")])
+    assert store.known == (before.epoch + 1, before.sequence + 1)
+    assert not store.is_lost
+
+
+async def test_a_history_that_was_found_again_is_not_left(redis: Any, store: RedisStore) -> None:
+    before = store.known
+    await store.renew()
+    assert store.known == before
+    assert int(await redis.hget("{c0}:meta", "epoch")) == before.epoch
+    await redis.hset("{c0}:meta", "sequence", 0)
+    with pytest.raises(StoreUnavailable, match="went back"):
+        await store.execute([])
+    await store.renew()
+    assert store.known.epoch > before.epoch
+    assert not store.is_lost
 
 
 async def test_a_stream_of_the_ledger_ends_with_the_epoch(redis: Any, store_url: str) -> None:

@@ -94,14 +94,16 @@ class RedisStore:
     async def renew(self) -> None:
         """Go on in an epoch of which this process knows nothing; begin one if need be.
 
-        Raises StoreUnavailable.
+        Nothing to do where a batch has found a history to follow meanwhile.  Raises
+        StoreUnavailable.
         """
         known = self._known
         epoch, sequence, _schema = await self._open_cell("")
-        if epoch <= known.epoch:
+        if self.is_lost and epoch <= known.epoch:
             epoch, sequence, _schema = await self._open_cell(str(epoch))
-        log.error("acknowledged history is lost", known=known, epoch=epoch, sequence=sequence)
-        self._known, self._lost_history = Position(epoch, sequence), ""
+        if self.is_lost and self._known.epoch == known.epoch:
+            log.error("acknowledged history is lost", known=known, epoch=epoch, sequence=sequence)
+            self._known, self._lost_history = Position(epoch, sequence), ""
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -131,12 +133,14 @@ class RedisStore:
         deadline = loop.time() + self._config.reconnect_ms / 1000
         lost, sent = 0, False
         while True:
+            epoch = self._known.epoch
             try:
                 return await self._send(operations, function, packed)
             except ScriptMissing:
                 await self._reload()
             except Rollback as rollback:
-                await self._leave_history(rollback)
+                if epoch == self._known.epoch:  # else another batch was told the same before
+                    await self._leave_history(rollback)
             except AnswerLost as fault:
                 sent, lost = True, lost + 1
                 if lost > 1:
