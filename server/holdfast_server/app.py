@@ -195,7 +195,7 @@ async def running(config: ServerConfig, *, share_port: bool = False) -> AsyncIte
         source = RedisTail(url, reader, cell=config.cell, timeout_ms=config.store_timeout_ms)
         stack.push_async_callback(source.aclose)
         tail = Tail(source, stale_s=config.watch_stale_ms / 1000)
-        kept = await stack.enter_async_context(keeping(config, url, store, reader, tail))
+        kept = await stack.enter_async_context(keeping(config, url, store, reader))
         batcher = _batcher(config, store, gauge, kept)
         calls = Calls(Identities(principals), gauge)
         levels = Levels(source.level, level_field)

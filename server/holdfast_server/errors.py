@@ -16,6 +16,7 @@
     |   +-- SlowConsumer
     +-- StoreFault                  the store failed
         +-- StoreUnavailable        nothing was sent, or nothing was written
+        |   +-- Fenced              another one leads: what a leader wrote was refused
         +-- OutcomeUnknown          the answer was lost; the same id may be sent again
 
 Being sold out is none of these: a refusal is an answer (`model.Outcome`).
@@ -152,6 +153,10 @@ class StoreFault(HoldfastError):
 
 class StoreUnavailable(StoreFault):
     reason = "STORE_UNAVAILABLE"
+
+
+class Fenced(StoreUnavailable):
+    """Another one leads by now: nothing was changed."""
 
 
 class OutcomeUnknown(StoreFault):

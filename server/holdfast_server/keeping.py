@@ -13,7 +13,7 @@ from typing import Any
 from holdfast_server.config import ConfigError, ServerConfig
 from holdfast_server.errors import StoreFault
 from holdfast_server.ledger.archive import Archive
-from holdfast_server.ledger.archiver import PAUSE_S, Archiver, Pace, Progress, Tail
+from holdfast_server.ledger.archiver import PAUSE_S, Archiver, Pace, Progress
 from holdfast_server.ledger.database import archive_url
 from holdfast_server.ledger.faults import ArchiveUnusable
 from holdfast_server.ledger.query_archiver import QueryArchiver
@@ -50,7 +50,7 @@ class Kept:
 
 @asynccontextmanager
 async def keeping(
-    config: ServerConfig, url: str, store: RedisStore, reader: RedisReader, tail: Tail
+    config: ServerConfig, url: str, store: RedisStore, reader: RedisReader
 ) -> AsyncIterator[Kept | None]:
     """Open the archive of a server, or none, and its store; the works are the caller's to run.
 
@@ -70,7 +70,7 @@ async def keeping(
         stack.push_async_callback(lock.aclose)
         # What answers wait for must not pause; what came during a transaction is the next one.
         pause_s = 0.0 if config.durability == "archived" else PAUSE_S
-        archiver = Archiver(reader, archive, keeper, tail, Pace(config.ledger_keep, pause_s))
+        archiver = Archiver(reader, archive, keeper, Pace(config.ledger_keep, pause_s))
         limits = TrailLimits(config.audit_queue_len_max, config.audit_stream_max)
         leadership = Leadership(ARCHIVER, lock, keeper.claim)
         sealer = Sealer(archive, _sealing(config))

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -20,7 +21,7 @@ from holdfast_server.ledger import schema
 from holdfast_server.ledger.archive import Archive, Archived, Review
 from holdfast_server.ledger.audit import AuditKind, AuditRecord
 from holdfast_server.ledger.comparing import compare
-from holdfast_server.ledger.database import Database
+from holdfast_server.ledger.database import Database, _engine
 from holdfast_server.ledger.faults import (
     ArchiveConflict,
     ArchiveGap,
@@ -222,14 +223,17 @@ async def test_a_leaf_is_what_was_recorded(archive: Archive) -> None:
     assert [entry_of(leaf) for leaf in leaves] == tables.ledger[2:5]
 
 
-async def test_reviews_are_noted(archive: Archive) -> None:
+async def test_reviews_are_noted_once(archive: Archive) -> None:
+    late = Review("late", "apple", "r-1", 7, 2, "lost", 5, 10)
     await archive.add_reviews([])
-    await archive.add_reviews([Review("late", "apple", "r-1", 7, 2, "lost", 5, 10)] * 2)
+    await archive.add_reviews([late, late._replace(sequence=9)])
+    await archive.add_reviews([late._replace(sequence=8), late._replace(opened_ms=6)])
     async with archive._database.reading() as connection:
         found = (await connection.execute(schema.reviews.select())).all()
-    assert [(row.number, row.reason, row.resolved_ms) for row in found] == [
-        (1, "late", 0),
-        (2, "late", 0),
+    assert [(row.sequence, row.reason, row.opened_ms, row.resolved_ms) for row in found] == [
+        (7, "late", 5, 0),
+        (9, "late", 5, 0),
+        (8, "late", 5, 0),
     ]
 
 
@@ -307,6 +311,19 @@ async def test_the_migrations_make_the_schema(archive: Archive) -> None:
         assert await connection.run_sync(head) == [schema.REVISION]
 
 
+async def test_an_archive_of_an_older_server_is_brought_up_to_date(url: str) -> None:
+    tables = ledger_of(3, batches=10)
+    database = Database(_engine(url))
+    async with database.writing() as connection:
+        await connection.run_sync(lambda to: command.upgrade(alembic_config(to), "0001"))
+    await Archive(database).apply(tables.bodies)
+    await database.aclose()
+    async with Archive.open(url) as archive:
+        await test_the_migrations_make_the_schema(archive)
+        assert (await archive.archived()).sequence == tables.sequence
+        assert not (await compare(archive)).differences
+
+
 async def test_two_servers_may_open_a_new_archive_at_once(url: str) -> None:
     async def opened() -> Archived:
         async with Archive.open(url) as archive:
@@ -318,7 +335,7 @@ async def test_two_servers_may_open_a_new_archive_at_once(url: str) -> None:
 async def test_an_archive_of_a_newer_server_is_refused(url: str) -> None:
     async with archive_with(url) as archive, archive._database.writing() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(ArchiveUnusable, match=r"schema is 9999, this server knows up to 0001"):
+    with pytest.raises(ArchiveUnusable, match=r"schema is 9999, this server knows up to 0002"):
         async with archive_with(url):
             pass
 

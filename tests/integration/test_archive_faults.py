@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -163,6 +165,44 @@ async def test_an_item_whose_rows_are_gone_is_no_item_that_never_was(
     await archive.purge("ledger", tables.ledger[70].time_ms, now_ms=0)
     with pytest.raises(ArchivePurged):
         await archive.newest_touches(["apple", "never-was"], through=70)
+
+
+async def test_what_is_left_is_told_as_before_or_said_to_be_gone(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast_server.ledger.archive.RANGE", 32)
+    tables = ledger_of(8, batches=60)
+    await archive.apply(tables.bodies)
+    fields = [*tables.items, b"never-was", b"apple\x1fnowhere"]
+    reservations = [key.decode() for key in tables.holds if not key.startswith(b"~")]
+    ids = [*reservations[::20], "never-was"]
+    ends = [read_batch(body).last for body in tables.bodies[::8]]
+
+    async def told() -> list[Any]:
+        past, found = Past(archive), []
+        for sequence in ends:
+            for field in fields:
+                found.append(await _or_gone(past.rows([field], sequence)))
+            for id_ in ids:
+                found.append(await _or_gone(past.record(id_, sequence)))
+        return found
+
+    before = await told()
+    await archive.purge("ledger", tables.ledger[120].time_ms, now_ms=0)
+    after = await told()
+    assert GONE not in before
+    assert {now for now, then in zip(after, before, strict=True) if now != then} == {GONE}
+    assert sum(each != GONE for each in after) > len(after) // 3
+
+
+GONE = "gone"
+
+
+async def _or_gone(asked: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return repr(await asked)
+    except ResumeTokenExpired:
+        return GONE
 
 
 async def test_a_query_stays_while_one_before_it_has_to(

@@ -311,9 +311,10 @@ async def test_the_work_ends_when_the_lock_is_lost_and_begins_again(masters: lis
 
 LEADER = """
 import asyncio, sys
+from holdfast_server.errors import Fenced
 from holdfast_server.locks.leadership import Leadership
 from holdfast_server.locks.redlock import Redlock
-from holdfast_server.stores.redis.keeper import Fenced, RedisKeeper
+from holdfast_server.stores.redis.keeper import RedisKeeper
 
 async def main(url, name):
     keeper = RedisKeeper(url)

@@ -13,8 +13,9 @@ import pytest
 from redis.asyncio import Redis
 
 from holdfast.v1 import ledger_pb2, stock_pb2, types_pb2
+from holdfast_server.errors import Fenced
 from holdfast_server.ledger.archive import Archive
-from holdfast_server.stores.redis.keeper import Fenced, RedisKeeper
+from holdfast_server.stores.redis.keeper import RedisKeeper
 from tests.archives import is_archived, sqlite_url
 from tests.robustness.load import check_promises, stocked, under_load
 from tests.robustness.processes import free_address, server_process

@@ -13,12 +13,13 @@ import pytest
 from redis.asyncio import Redis
 
 from holdfast.v1 import stock_pb2, types_pb2
+from holdfast_server.errors import Fenced
 from holdfast_server.ledger.archive import QUERIES, Archive
 from holdfast_server.ledger.audit import AuditKind, AuditRecord, read_record
 from holdfast_server.ledger.query_archiver import QueryArchiver
 from holdfast_server.model import Context
 from holdfast_server.rpc import messages
-from holdfast_server.stores.redis.keeper import Fenced, RedisKeeper
+from holdfast_server.stores.redis.keeper import RedisKeeper
 from tests.archives import sqlite_url
 from tests.robustness.processes import free_address, server_process
 from tests.serving import Serving, connected, failure, lines, metadata, serving, unique, until

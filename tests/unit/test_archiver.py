@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+
+import pytest
 
 from holdfast_server.errors import StoreUnavailable
 from holdfast_server.ledger.archive import Archive
@@ -18,22 +21,23 @@ from tests.archives import archive_with, ledger_of, sqlite_url
 
 @dataclass
 class MadeUp:
-    """A store of given stream entries, whose epoch the test may change; and its keeper and tail."""
+    """A store of given stream entries, whose epoch the test may change; and its keeper."""
 
     bodies_kept: list[bytes]
     epoch: int = 0
     is_refusing: bool = False
     noted: list[tuple[int, int]] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
+    waited: asyncio.Event = field(default_factory=asyncio.Event)  # for nothing, long enough
 
     async def head(self) -> Head:
         last = read_batch(self.bodies_kept[-1])
         first = read_batch(self.bodies_kept[0])
         return Head(self.epoch or last.epoch, last.last, first.first, last.time_ms)
 
-    async def bodies(self, from_sequence: int, *, count: int) -> list[bytes]:
+    async def bodies(self, from_sequence: int, *, count: int, through: int = 0) -> list[bytes]:
         found = [each for each in self.bodies_kept if read_batch(each).last >= from_sequence]
-        return found[:count]
+        return [each for each in found[:count] if not 0 < through < read_batch(each).last]
 
     async def note_archived(self, token: int, epoch: int, sequence: int, *, keep: int) -> None:
         if self.is_refusing:
@@ -42,12 +46,14 @@ class MadeUp:
 
     async def wait_beyond(self, sequence: int, timeout_s: float) -> None:
         self.asked.set()
-        await asyncio.Event().wait()
+        if read_batch(self.bodies_kept[-1]).last <= sequence:
+            await self.waited.wait()
+            self.waited.clear()
 
 
 @asynccontextmanager
 async def leading(store: MadeUp, archive: Archive) -> AsyncIterator[Archiver]:
-    archiver = Archiver(store, archive, store, store, Pace(keep=0, pause_s=0))
+    archiver = Archiver(store, archive, store, Pace(keep=0, pause_s=0))
     task = asyncio.create_task(archiver.lead(1))
     try:
         yield archiver
@@ -88,6 +94,31 @@ async def test_what_is_archived_already_is_noted_again_under_the_epoch_of_now(
         assert archiver.progress.sequence == head.sequence
 
 
+async def test_a_transaction_is_bounded_and_a_gap_beyond_the_bound_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast_server.ledger.archiver.ENTRIES_MAX", 40)
+    bodies = ledger_of(5, batches=60).bodies
+    store = MadeUp([*bodies[:20], *bodies[-2:]])
+    ends = [read_batch(body) for body in bodies[:20]]
+    async with archive_with(sqlite_url(tmp_path)) as archive, leading(store, archive) as archiver:
+        assert (await faulty(archiver)).startswith(f"entries {ends[-1].last + 1} to ")
+        noted = [0, *(sequence for _epoch, sequence in store.noted)]
+    assert noted[-1] == ends[-1].last
+    assert all(now - before <= 40 for before, now in pairwise(noted))
+
+
+async def test_an_epoch_that_begins_without_an_entry_is_archived_too(tmp_path: Path) -> None:
+    store = MadeUp(ledger_of(6).bodies)
+    head = await store.head()
+    async with archive_with(sqlite_url(tmp_path)) as archive, leading(store, archive) as archiver:
+        await store.asked.wait()
+        store.epoch = head.epoch + 1
+        store.waited.set()
+        assert await archiver.progress.wait(head.sequence, 30, epoch=head.epoch + 1)
+        assert store.noted[-1] == (head.epoch + 1, head.sequence)
+
+
 async def test_a_store_that_went_back_is_told_nothing(tmp_path: Path) -> None:
     bodies = ledger_of(3).bodies
     store = MadeUp(bodies[:-1])
@@ -108,4 +139,4 @@ async def test_who_waits_is_told_only_what_the_store_has_noted(tmp_path: Path) -
         assert archiver.progress.sequence == 0
         store.is_refusing = False
         assert await archiver.progress.wait(head.sequence, 30)
-        assert store.noted == [(head.epoch, head.sequence)]
+        assert store.noted[-1] == (head.epoch, head.sequence)

@@ -21,7 +21,7 @@ from tests.unit.kept_logs import POLL_S, MemoryArchive, leaf, until
 
 
 def config(home: Path, **settings: object) -> SealerConfig:
-    quick = {"seal_s": 0.01, "retry_s": 0.01, "export_every_s": 0.01}
+    quick = {"seal_s": 0.01, "pace_s": 0.0, "retry_s": 0.01, "export_every_s": 0.01}
     return SealerConfig(home / "log", home / "log.key", **{**quick, **settings})  # type: ignore[arg-type]
 
 

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Table, delete, insert, select
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select
 
 from holdfast_server.errors import StoreUnavailable
 from holdfast_server.ledger import schema
@@ -37,6 +37,12 @@ class Archived(NamedTuple):
     time_ms: int = 0
     mark: str = ""
     digest: bytes = b""
+
+
+# Built once: that costs as much as the query.
+_POSITION = select(*[schema.positions.c[name] for name in Archived._fields]).where(
+    schema.positions.c.stream == bindparam("stream")
+)
 
 
 class Review(NamedTuple):
@@ -80,13 +86,14 @@ class Archive(Reading):
         async with self._database.reading() as connection:
             return await connection.run_sync(_position, stream)
 
-    async def apply(self, bodies: Sequence[bytes]) -> Archived:
+    async def apply(self, bodies: Sequence[bytes], at: Archived | None = None) -> Archived:
         """Archive stream entries of the ledger in one transaction; return how far it is then.
 
-        What is archived already is left out.  Raises ArchiveGap where entries are missing, and
-        ArchiveConflict where they are of another history.
+        `at` is how far it was, where that is known.  What is archived already is left out.  Raises
+        ArchiveGap where entries are missing, ArchiveConflict where they are of another history, and
+        StoreUnavailable where it was not as far as `at`, or farther.
         """
-        began = at = await self.archived()
+        began = at = at or await self.archived()
         folding = Folding(self.cell)
         for body in bodies:
             batch = read_batch(body)
@@ -98,9 +105,14 @@ class Archive(Reading):
             await self._put(LEDGER, began, at, folding.tables())
         return at
 
-    async def apply_queries(self, records: Sequence[bytes], mark: str) -> Archived:
-        """Archive audit records in one transaction with their place in the store's stream."""
-        at = await self.archived(QUERIES)
+    async def apply_queries(
+        self, records: Sequence[bytes], mark: str, at: Archived | None = None
+    ) -> Archived:
+        """Archive audit records in one transaction with their place in the store's stream.
+
+        `at` is as in `apply`.
+        """
+        at = at or await self.archived(QUERIES)
         rows, time_ms, epoch = [], at.time_ms, at.epoch
         for number, leaf in enumerate(records, start=at.sequence + 1):
             record = read_record(leaf)
@@ -154,17 +166,32 @@ class Archive(Reading):
         return through
 
     async def add_reviews(self, reviews: Sequence[Review]) -> None:
-        """Note what a person has to look at."""
+        """Note what a person has to look at, but for what is open already.
+
+        So whoever was cut off may note the same again.
+        """
         if reviews:
-            rows = [{**each._asdict(), "resolved_ms": 0, "resolution": ""} for each in reviews]
-            await self._database.write(lambda to: to.execute(insert(schema.reviews), rows))
+            await self._database.write(lambda connection: _add_reviews(connection, reviews))
 
 
 def _position(connection: Connection, stream: str) -> Archived:
-    table = schema.positions
-    columns = [table.c[name] for name in Archived._fields]
-    found = connection.execute(select(*columns).where(table.c.stream == stream)).first()
+    found = connection.execute(_POSITION, {"stream": stream}).first()
     return Archived(*found) if found else Archived()
+
+
+def _add_reviews(connection: Connection, reviews: Sequence[Review]) -> None:
+    table, sequences = schema.reviews, [review.sequence for review in reviews]
+    same = (table.c.reason, table.c.reservation_id, table.c.sequence)
+    near = table.c.sequence.between(min(sequences), max(sequences))
+    found = connection.execute(select(*same).where(near, table.c.resolved_ms == 0))
+    known = {tuple(row) for row in found}
+    rows = [
+        {**review._asdict(), "resolved_ms": 0, "resolution": ""}
+        for review in reviews
+        if (review.reason, review.reservation_id, review.sequence) not in known
+    ]
+    if rows:
+        connection.execute(insert(table), rows)
 
 
 def _is_due(batch: StoredBatch, body: bytes, at: Archived) -> bool:

@@ -13,14 +13,14 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from holdfast_server.errors import StoreFault
+from holdfast_server.errors import Fenced, StoreFault
 from holdfast_server.ledger.archive import Archive, Archived
 from holdfast_server.ledger.faults import ArchiveConflict, ArchiveFault
 from holdfast_server.model import Head, Position
 
 log = structlog.get_logger(__name__)
 
-BATCHES_MAX = 64  # of a transaction: a few thousand entries
+ENTRIES_MAX = 4_096  # of a transaction: a tenth of a second
 RETRY_S = (0.1, 2.0)
 LOOK_S = 1.0
 # A transaction costs about 4 ms of CPU and an fsync, however little is in it, and the server has
@@ -42,8 +42,15 @@ class Source(Protocol):
         """Return the end of the ledger."""
         ...
 
-    async def bodies(self, from_sequence: int, *, count: int) -> list[bytes]:
-        """Return the batch that holds a sequence and those after it, as they are stored."""
+    async def bodies(self, from_sequence: int, *, count: int, through: int = 0) -> list[bytes]:
+        """Return the batch that holds a sequence and those after it, as they are stored.
+
+        With `through`, only those that end by then.
+        """
+        ...
+
+    async def wait_beyond(self, sequence: int, timeout_s: float) -> None:
+        """Wait until the ledger has gone on past a sequence, at most for so long."""
         ...
 
 
@@ -52,14 +59,6 @@ class Keeper(Protocol):
 
     async def note_archived(self, token: int, epoch: int, sequence: int, *, keep: int) -> None:
         """Note how far the ledger is archived, and drop entries that need not be kept."""
-        ...
-
-
-class Tail(Protocol):
-    """Who knows when the ledger has grown."""
-
-    async def wait_beyond(self, sequence: int, timeout_s: float) -> None:
-        """Wait until the ledger has gone on past a sequence, at most for so long."""
         ...
 
 
@@ -126,10 +125,8 @@ class Progress:
 class Archiver:
     """Moves the ledger into the archive.  `lead` is the work of a leader."""
 
-    def __init__(
-        self, source: Source, archive: Archive, keeper: Keeper, tail: Tail, pace: Pace
-    ) -> None:
-        self._source, self._archive, self._keeper, self._tail = source, archive, keeper, tail
+    def __init__(self, source: Source, archive: Archive, keeper: Keeper, pace: Pace) -> None:
+        self._source, self._archive, self._keeper = source, archive, keeper
         self._keep, self._pause_s = pace
         self.progress = Progress()
         self.tell: Callable[[int], None] = lambda _sequence: None  # whoever reads on from here
@@ -147,9 +144,9 @@ class Archiver:
                 at = await (self._begin(token) if at is None else self._step(token, at))
                 pause_s = RETRY_S[0]
                 self._heal()
+            except Fenced:
+                raise
             except (ArchiveFault, StoreFault) as fault:
-                if type(fault).__name__ == "Fenced":
-                    raise
                 self._say(fault)
                 await asyncio.sleep(pause_s)
                 pause_s, at = min(pause_s * 2, RETRY_S[1]), None
@@ -165,34 +162,30 @@ class Archiver:
                 f"the store went back to {head.epoch}/{head.sequence}, "
                 f"archived is {at.epoch}/{at.sequence}"
             )
-        bodies = await self._source.bodies(max(at.sequence, 1), count=BATCHES_MAX)
-        if bodies:
-            at = await self._archive.apply(bodies)
+        if bodies := await self._source.bodies(max(at.sequence, 1), count=1):
+            at = await self._archive.apply(bodies, at)
         await self._note(token, head.epoch, at.sequence)
         return at
 
-    async def _step(self, token: int, at: Archived) -> Archived:
-        bodies = await self._source.bodies(at.sequence + 1, count=BATCHES_MAX)
+    async def _step(self, token: int, at: Archived) -> Archived | None:
+        """Archive what comes next; None after a while without anything: history may be another."""
+        bodies = await self._news(at)
         if not bodies:
-            await self._rest(at)
-            return at
-        now = await self._archive.apply(bodies)
+            await self._source.wait_beyond(at.sequence, LOOK_S)
+            bodies = await self._news(at)
+        if not bodies:
+            return None
+        now = await self._archive.apply(bodies, at)
         await self._note(token, now.epoch, now.sequence)
-        if len(bodies) < BATCHES_MAX and self._pause_s:
+        if self._pause_s and now.sequence - at.sequence < ENTRIES_MAX // 2:
             await self.progress.wanted(self._pause_s)
         return now
 
-    async def _rest(self, at: Archived) -> None:
-        """Wait for the ledger to grow, or for somebody to wait for the archive."""
-        waits = [
-            asyncio.create_task(self._tail.wait_beyond(at.sequence, LOOK_S)),
-            asyncio.create_task(self.progress.wanted(LOOK_S)),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waits:
-                task.cancel()
+    async def _news(self, at: Archived) -> list[bytes]:
+        """Return the batches of the next transaction, or the one that is beyond a gap."""
+        first, last = at.sequence + 1, at.sequence + ENTRIES_MAX
+        bodies = await self._source.bodies(first, count=ENTRIES_MAX, through=last)
+        return bodies or await self._source.bodies(first, count=1)
 
     async def _note(self, token: int, epoch: int, sequence: int) -> None:
         """Say what is archived: to the store first, which refuses it from who may not say so."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +23,12 @@ from holdfast_server.ledger.threads import in_thread
 
 _POSTGRESQL = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # it has no annotations
 DRIVERS = ("sqlite+aiosqlite", "postgresql+asyncpg")
+PART_ROWS = (64, 8, 1)
 LOCK = 7_420_001  # of PostgreSQL: whoever migrates holds it
 BUSY_MS = 5_000
+# Ids are random, so a transaction touches pages all over the indexes: 32 MiB of them stay in
+# memory, and one that is written again and again goes into the database once in 16 MiB of log.
+WRITER_PRAGMAS = ("cache_size = -32768", "wal_autocheckpoint = 4096")
 T = TypeVar("T")
 POOL_SIZE = 5
 RETRY_AFTER_MS = 500
@@ -37,7 +44,7 @@ def reaching() -> Iterator[None]:
     """Raise StoreUnavailable for whatever keeps the database from doing what it is told."""
     try:
         yield
-    except (SQLAlchemyError, OSError, TimeoutError) as fault:
+    except (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError) as fault:
         cause = fault.orig if isinstance(fault, DBAPIError) and fault.orig else fault
         words = f"the archive cannot be reached: {cause}"
         raise StoreUnavailable(words, retry_after_ms=RETRY_AFTER_MS) from fault
@@ -104,12 +111,16 @@ class Database:
     def put(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         """Write whole rows in the order of the columns; where the key is there, it is replaced.
 
-        SQLite runs a statement a row, and PostgreSQL takes a set as one array a column.
+        SQLite takes some rows a statement: each ends with a fight for the interpreter's lock, which
+        a busy server wins.  PostgreSQL takes a set as one array a column.
         """
         if not rows:
             return
         if self.is_sqlite:
-            connection.exec_driver_sql(_put_sqlite(table), list(rows))
+            cursor = connection.connection.cursor()
+            for part in _parts(rows):
+                cursor.execute(_put_sqlite(table, len(part)), [*chain.from_iterable(part)])
+            cursor.close()
         else:
             columns = tuple(list(column) for column in zip(*rows, strict=True))
             connection.exec_driver_sql(_put_postgresql(table), columns)
@@ -167,7 +178,7 @@ def _sqlite_writer(url: URL) -> Engine:
     engine = create_engine(
         url.set(drivername="sqlite"), pool_size=1, connect_args={"check_same_thread": False}
     )
-    _prepare(engine)
+    _prepare(engine, WRITER_PRAGMAS)
     return engine.execution_options(writes=True)
 
 
@@ -176,7 +187,7 @@ def _written(engine: Engine, work: Callable[[Connection], T]) -> T:
         return work(connection)
 
 
-def _prepare(engine: Engine) -> None:
+def _prepare(engine: Engine, pragmas: Sequence[str] = ()) -> None:
     """Let a SQLite database be written while it is read, and synced with each transaction."""
 
     @event.listens_for(engine, "connect")
@@ -187,6 +198,8 @@ def _prepare(engine: Engine) -> None:
         cursor.execute("PRAGMA journal_mode = WAL")
         # One fsync a transaction: what is archived survives the machine, not only the process.
         cursor.execute("PRAGMA synchronous = FULL")
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -205,11 +218,22 @@ def _revision(connection: Any) -> str:
     return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
 
 
-def _put_sqlite(table: Table) -> str:
-    names = [column.name for column in table.columns]
-    return f"{_insert(table)} VALUES ({', '.join('?' for _ in names)}) {_replace(table)}"
+def _parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield rows in parts of few sizes, so that few statements are prepared."""
+    at = 0
+    for size in PART_ROWS:
+        while at + size <= len(rows):
+            yield rows[at : at + size]
+            at += size
 
 
+@cache
+def _put_sqlite(table: Table, rows: int) -> str:
+    row = f"({', '.join('?' for _ in table.columns)})"
+    return f"{_insert(table)} VALUES {', '.join([row] * rows)} {_replace(table)}"
+
+
+@cache
 def _put_postgresql(table: Table) -> str:
     arrays = ", ".join(
         f"${number}::{_plain_type(column.type)}[]"

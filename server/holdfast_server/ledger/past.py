@@ -13,7 +13,7 @@ from itertools import chain
 
 from holdfast_server.errors import ResumeTokenExpired
 from holdfast_server.kernel.lua import LuaError
-from holdfast_server.kernel.records import PLACE, US_BYTE, decode_entries
+from holdfast_server.kernel.records import PLACE, US, US_BYTE, decode_entries
 from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.faults import ArchivePurged
 from holdfast_server.ledger.leaf import StoredBatch, read_leaf
@@ -82,8 +82,9 @@ class Past:
         return found | await self._rows_before(batch, set(fields) - found.keys())
 
     async def record(self, id_: str, sequence: int) -> bytes | None:
-        """Return the record of a reservation after an entry."""
-        leaf = await self.archive.leaf_before(id_, sequence + 1)
+        """Return the record of a reservation after an entry; None: it was not there yet."""
+        with _kept():
+            leaf = await self.archive.leaf_before(id_, sequence + 1)
         return None if leaf is None else read_leaf(leaf).record
 
     async def redecided(self, batch: StoredBatch, through: int | None = None) -> Redecided:
@@ -156,11 +157,17 @@ class Past:
         }
 
     async def _place(self, field: bytes, sequence: int) -> Rows:
-        sku = field.partition(US_BYTE)[0].decode()
-        for last in await self.archive.touches(sku, through=sequence, limit=PLACE_BATCHES_MAX):
+        sku, _separator, location = field.decode().partition(US)
+        now = await self.archive.location(sku, location)
+        if now is None or PLACE.unpack(now)[3] <= sequence:
+            return {} if now is None else {field: now}
+        touches = await self.archive.touches(sku, through=sequence, limit=PLACE_BATCHES_MAX)
+        for last in touches:
             rows = await self._rows(last)
             if field in rows:
                 return {field: rows[field]}
+        if len(touches) == PLACE_BATCHES_MAX or await self.archive.first_sequence() > 1:
+            raise _lost(f"stock of {sku} at {location} as of {sequence} is too far back")
         return {}
 
     async def _rows(self, last: int) -> Rows:

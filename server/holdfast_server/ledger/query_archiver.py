@@ -14,8 +14,8 @@ from typing import Protocol
 
 import structlog
 
-from holdfast_server.errors import StoreFault
-from holdfast_server.ledger.archive import QUERIES, Archive
+from holdfast_server.errors import Fenced, StoreFault
+from holdfast_server.ledger.archive import QUERIES, Archive, Archived
 
 log = structlog.get_logger(__name__)
 
@@ -65,22 +65,24 @@ class QueryArchiver:
 
     async def lead(self, token: int) -> None:
         """Archive until cancelled.  Raises Fenced when another one leads."""
+        at: Archived | None = None
         while True:
             try:
-                while await self._step(token):
+                at = at or await self._archive.archived(QUERIES)
+                while (now := await self._step(token, at)) != at:
+                    at = now
                     self._fault = ""
                 await asyncio.sleep(LOOK_S)
+            except Fenced:
+                raise
             except StoreFault as fault:
-                if type(fault).__name__ == "Fenced":
-                    raise
                 if str(fault) != self._fault:
                     log.error("cannot archive the audit trail", fault=str(fault))
-                self._fault = str(fault)
+                self._fault, at = str(fault), None
                 await asyncio.sleep(RETRY_S)
 
-    async def _step(self, token: int) -> bool:
-        """Archive what waits, up to a bound; tell whether there was anything."""
-        at = await self._archive.archived(QUERIES)
+    async def _step(self, token: int, at: Archived) -> Archived:
+        """Archive what waits, up to a bound; return how far the records are archived then."""
         after, last = at.mark, await self._source.last_mark()
         if _place(last) < _place(after):
             if self._lost != after:
@@ -88,13 +90,13 @@ class QueryArchiver:
             self._lost, self._doubted, after = after, last, ""
         waiting = await self._source.queries(after, count=GROUPS_MAX)
         if waiting is None:
-            return False
+            return at
         records = waiting.records
         if _place(after) < _place(self._doubted):
             records = [each for each in records if not await self._archive.has_query(each)]
-        await self._archive.apply_queries(records, waiting.mark)
+        now = await self._archive.apply_queries(records, waiting.mark, at)
         await self._source.drop_queries(token, waiting.mark)
-        return True
+        return now
 
 
 def _place(mark: str) -> tuple[int, int]:

@@ -68,10 +68,13 @@ class Reading:
             select(table.c.leaf).where(table.c.id == key).order_by(table.c.sequence)
         )
         entries = [entry_of(leaf) for (leaf,) in found]
-        began = entries[0].kind if entries else None
-        if began is not Kind.RESERVE and await self.reservation(key):
-            raise ArchivePurged(await self.first_sequence())
+        await self._refuse_cut(key, entries[0].kind if entries else None)
         return entries
+
+    async def _refuse_cut(self, key: str, began: int | None) -> None:
+        """Raise ArchivePurged if what is left of a reservation begins with another entry."""
+        if began != Kind.RESERVE and await self.reservation(key):
+            raise ArchivePurged(await self.first_sequence())
 
     async def reservation(self, reservation_id: str) -> Reservation | None:
         """Return a reservation as its last entry left it."""
@@ -160,15 +163,20 @@ class Reading:
         return msgpack.unpackb(found[0][0]) if found else []
 
     async def leaf_before(self, key: str, sequence: int) -> bytes | None:
-        """Return the newest leaf of a reservation before a sequence."""
+        """Return the newest leaf of a reservation before a sequence; None: it was not there yet.
+
+        Raises ArchivePurged where that cannot be told.
+        """
         table = schema.ledger
+        query = select(table.c.kind, table.c.leaf).where(table.c.id == key).limit(1)
         found = await self._all(
-            select(table.c.leaf)
-            .where(table.c.id == key, table.c.sequence < sequence)
-            .order_by(table.c.sequence.desc())
-            .limit(1)
+            query.where(table.c.sequence < sequence).order_by(table.c.sequence.desc())
         )
-        return bytes(found[0][0]) if found else None
+        if found:
+            return bytes(found[0].leaf)
+        after = await self._all(query.order_by(table.c.sequence))
+        await self._refuse_cut(key, after[0].kind if after else None)
+        return None
 
     # ---- Queries ----
 
@@ -225,7 +233,7 @@ class Reading:
             (row.id, row.record)
             for row in await self._all(
                 select(table.c.id, table.c.record)
-                .where(table.c.state == "H", table.c.expires_ms <= time_ms)
+                .where(schema.IS_HELD, table.c.expires_ms <= time_ms)
                 .order_by(table.c.expires_ms)
             )
         ]
@@ -244,6 +252,14 @@ class Reading:
             async for row in await connection.stream(query):
                 yield row[0], row[1], row[2]
 
+    async def location(self, sku: str, location: str) -> bytes | None:
+        """Return the row of stock at a location as it is now."""
+        table = schema.locations
+        found = await self._all(
+            select(table.c.row).where(table.c.sku == sku, table.c.location == location)
+        )
+        return bytes(found[0][0]) if found else None
+
     async def table_rows(self, query: Select[Any]) -> list[tuple[Any, ...]]:
         """Return whole rows of a table, as they are kept."""
         return [tuple(row) for row in await self._all(query)]
@@ -251,7 +267,7 @@ class Reading:
     def held(self) -> AsyncIterator[tuple[str, bytes]]:
         """Yield the records of all reservations that are held, in order of id."""
         table = schema.reservations
-        query = select(table.c.id, table.c.record).where(table.c.state == "H")
+        query = select(table.c.id, table.c.record).where(schema.IS_HELD)
         return self._pages(query, table.c.id)
 
     async def since(self, time_ms: int) -> AsyncIterator[bytes]:

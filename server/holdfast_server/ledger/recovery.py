@@ -22,6 +22,7 @@ import structlog
 
 from holdfast_server.errors import StoreFault
 from holdfast_server.ledger.archive import Archive, Archived
+from holdfast_server.ledger.faults import ArchivePurged
 from holdfast_server.ledger.leaf import leaves_of, read_batch
 from holdfast_server.ledger.origins import events_of
 from holdfast_server.ledger.reapplying import LeftOver
@@ -166,7 +167,8 @@ class Recovery:
     async def _common(self, head: Head, archived: int) -> int:
         """Return the last sequence up to which store and archive have the same entries.
 
-        Once they differ they differ for good, so it is found by halving.
+        Once they differ they differ for good, so it is found by halving.  What the archive keeps no
+        more is the same: it was archived from this store long ago.
         """
         low, high = head.first_sequence - 1, min(head.sequence, archived)
         while low < high:
@@ -177,8 +179,14 @@ class Recovery:
                 continue
             batch = read_batch(found[0])
             leaves = leaves_of(batch, self._cell)
-            if leaves == await self._archive.leaves("ledger", batch.first - 1, len(leaves)):
+            if await self._is_archived(batch.first, leaves):
                 low = max(middle, min(batch.last, high))
             else:
                 high = batch.first - 1
         return low
+
+    async def _is_archived(self, first: int, leaves: list[bytes]) -> bool:
+        try:
+            return leaves == await self._archive.leaves("ledger", first - 1, len(leaves))
+        except ArchivePurged:
+            return True

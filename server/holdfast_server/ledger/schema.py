@@ -17,13 +17,16 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    text,
 )
 
-REVISION = "0001"  # the newest of `migrations/versions`
+REVISION = "0002"  # the newest of `migrations/versions`
 metadata = MetaData()
 
 # The rowid of a SQLite table is an INTEGER, and only that.
 Sequence = BigInteger().with_variant(Integer(), "sqlite")
+# As a literal, since SQLite does not use a partial index for a parameter.
+IS_HELD = text("state = 'H'")
 # SKUs, ids and names are compared by their bytes, as the store does.
 Key = Text(collation="C").with_variant(Text(), "sqlite")
 
@@ -105,7 +108,7 @@ reservations = Table(
     Column("ended_ms", BigInteger, nullable=False),  # 0 while held
     Column("sequence", BigInteger, nullable=False),  # of its last entry
     Column("record", LargeBinary, nullable=False),
-    Index("reservations_by_state", "state", "expires_ms"),
+    Index("reservations_held", "expires_ms", sqlite_where=IS_HELD, postgresql_where=IS_HELD),
 )
 
 queries = Table(  # what was asked and answered without an entry in the ledger

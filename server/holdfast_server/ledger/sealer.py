@@ -52,7 +52,11 @@ class Leaves(Protocol):
 
 @dataclass(frozen=True)
 class SealerConfig:
-    """Where the logs are, who signs them, and where their checkpoints go besides."""
+    """Where the logs are, who signs them, and where their checkpoints go besides.
+
+    A checkpoint brings a dozen files to the disk, where the archive's transactions go too; so there
+    is one each `seal_s`, or as soon as there are 256 new leaves, but at most one each `pace_s`.
+    """
 
     directory: Path
     key_file: Path
@@ -60,6 +64,7 @@ class SealerConfig:
     export: str = ""
     export_every_s: float = 60.0
     seal_s: float = 1.0
+    pace_s: float = 0.1
     retry_s: float = 5.0
 
 
@@ -140,6 +145,7 @@ class _Log:
         if self.fault:
             await asyncio.sleep(self._config.retry_s)
             return
+        await asyncio.sleep(self._config.pace_s)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._config.seal_s):
                 await self._many.wait()
@@ -161,9 +167,11 @@ class _Log:
     async def _seal(self) -> None:
         writer = self._writer or await self._open()
         before = writer.note
-        while leaves := await self._leaves(writer.size, LEAVES_MAX):
+        has_more = True
+        while has_more and (leaves := await self._leaves(writer.size, LEAVES_MAX)):
             await in_thread(writer.append, leaves)
             self._sealed(writer)
+            has_more = len(leaves) == LEAVES_MAX
         await in_thread(writer.renew)
         if writer.note != before:
             self._sealed(writer)

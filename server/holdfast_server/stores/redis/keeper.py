@@ -15,7 +15,7 @@ import msgpack
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from holdfast_server.errors import StoreUnavailable
+from holdfast_server.errors import Fenced, StoreUnavailable
 from holdfast_server.kernel.source import flatten, lua_root
 from holdfast_server.model import Position
 from holdfast_server.stores.redis.faults import RETRY_AFTER_MS
@@ -25,10 +25,6 @@ from holdfast_server.stores.redis.reader import read
 ARCHIVER = "archiver"
 REMEMBERED_MS = 86_400_000  # within which a group of records may be sent again
 LISTEN_S = 1.0  # how long the channel may be silent before the position is read
-
-
-class Fenced(StoreUnavailable):
-    """Another one leads by now: nothing was changed."""
 
 
 class Waiting(NamedTuple):

@@ -21,6 +21,7 @@ from holdfast_server.stores.redis.faults import RETRY_AFTER_MS
 from holdfast_server.stores.redis.keys import CellKeys
 
 POOL_SIZE_MAX = 8
+BLOCK_S = 1.0
 BATCHES_MAX = 64
 LOCATIONS_MAX = 1_000
 
@@ -37,6 +38,7 @@ class RedisReader:
 
     def __init__(self, url: str, *, cell: int = 0, timeout_ms: int = 2_000) -> None:
         self._keys = CellKeys.of(cell)
+        self._block_s = min(BLOCK_S, timeout_ms / 2000)
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=POOL_SIZE_MAX,
@@ -104,12 +106,20 @@ class RedisReader:
         ]
         return ItemPage(items, page[-1].decode() if more else "")
 
-    async def bodies(self, from_sequence: int, *, count: int) -> list[bytes]:
-        """Return the batch that holds a sequence and those after it, as the stream keeps them."""
-        batches = await read(
-            self._redis.xrange(self._keys.ledger, min=f"{from_sequence}-0", count=count)
-        )
+    async def bodies(self, from_sequence: int, *, count: int, through: int = 0) -> list[bytes]:
+        """Return the batch that holds a sequence and those after it, as the stream keeps them.
+
+        With `through`, only those that end by then.
+        """
+        ledger, last = self._keys.ledger, f"{through}-0" if through else "+"
+        batches = await read(self._redis.xrange(ledger, f"{from_sequence}-0", last, count=count))
         return [fields[b"e"] for _id, fields in batches]
+
+    async def wait_beyond(self, sequence: int, timeout_s: float) -> None:
+        """Wait until the ledger has gone on past a sequence, at most for so long, and a second."""
+        block_ms = max(1, int(1000 * min(timeout_s, self._block_s)))
+        after: Any = {self._keys.ledger: f"{sequence}-0"}
+        await read(self._redis.xread(after, count=1, block=block_ms))
 
     async def entries(self, from_sequence: int, *, limit: int) -> list[LedgerEntry]:
         """Return up to `limit` ledger entries from a sequence on, gapless and in order."""

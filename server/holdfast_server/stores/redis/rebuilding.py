@@ -14,10 +14,10 @@ import msgpack
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from holdfast_server.errors import StoreUnavailable
+from holdfast_server.errors import Fenced, StoreUnavailable
 from holdfast_server.kernel.source import flatten, library
 from holdfast_server.stores.redis.faults import RETRY_AFTER_MS
-from holdfast_server.stores.redis.keeper import ARCHIVER, Fenced
+from holdfast_server.stores.redis.keeper import ARCHIVER
 from holdfast_server.stores.redis.keys import CellKeys, LedgerKeys
 from holdfast_server.stores.redis.reader import read
 
