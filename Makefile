@@ -1,8 +1,10 @@
 # Every target first makes the virtual environment it needs, from the locked requirements.
 # Another interpreter: make test PYTHON=python3.12      Arguments: make test ARGS='-k expiry'
+# Tests wait more than they work, so three processes run them; in one, for a debugger: WORKERS=0
 
-PYTHON ?= python3
-ARGS   ?=
+PYTHON  ?= python3
+ARGS    ?=
+WORKERS ?= 3
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -23,7 +25,7 @@ demo: $(INSTALLED) ## hundreds of agents race for a real catalogue; the verdict 
 	@$(BIN)/holdfast demo $(ARGS)
 
 test: $(INSTALLED) ## unit, contract, integration, robustness and end-to-end tests
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(INSTALLED) ## ruff, mypy --strict, buf
 	$(call step,ruff check)

@@ -102,15 +102,16 @@ def held_by(tables: Tables) -> dict[str, bytes]:
 def postgres_folder() -> Iterator[str]:
     """Run a PostgreSQL; yield the folder of its socket, when it answers."""
     with postgresql(fsync="off") as folder:
-        asyncio.run(_until_ready(folder))
+        asyncio.run(until_ready(folder))
         yield folder
 
 
-async def _until_ready(folder: str) -> None:
+async def until_ready(folder: str) -> None:
+    """Wait until a PostgreSQL answers."""
     while True:
         try:
             connection = await asyncpg.connect(host=folder, user="postgres", database="postgres")
-        except (OSError, asyncpg.CannotConnectNowError):
+        except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
             await asyncio.sleep(0.05)
             continue
         await connection.close()

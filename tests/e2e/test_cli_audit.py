@@ -147,7 +147,7 @@ def test_check_decides_an_archive_again_and_finds_what_was_altered(
     done = holdfast(*words, "--json")
     assert done.returncode == 0
     names = [check["name"] for check in json.loads(done.stdout)["checks"]]
-    assert names == ["replay_decides_alike", "replay_equals_archive"]
+    assert names == ["replay_decides_alike", "replay_equals_archive", "archive_equals_ledger"]
     files = (data / "archive.db", tmp_path / "archive.db")
     with closing(sqlite3.connect(files[0])) as kept, closing(sqlite3.connect(files[1])) as altered:
         kept.backup(altered)
@@ -156,6 +156,7 @@ def test_check_decides_an_archive_again_and_finds_what_was_altered(
     found = holdfast("audit", "check", "--data", str(tmp_path))
     assert found.returncode == 1
     assert "replay_equals_archive  BROKEN" in found.stdout
+    assert f"archive_equals_ledger: items ('{sku}',): not as the ledger left it" in found.stdout
     nothing = holdfast("audit", "check", "--data", str(tmp_path / "nothing"))
     assert nothing.returncode == 1
     assert "there is no archive at" in nothing.stderr

@@ -349,6 +349,7 @@ async def test_an_archive_of_a_newer_server_is_refused(url: str) -> None:
         ("mysql://x/y", "archive must be sqlite, off, or a URL of"),
         ("nonsense", "archive must be sqlite, off, or a URL"),
         ("sqlite:///x.db", "not of 'sqlite'"),
+        ("sqlite+aiosqlite:///:memory:", "archive must be a file, not :memory:"),
     ],
 )
 async def test_a_bad_setting_is_named(setting: str, words: str) -> None:
@@ -359,7 +360,7 @@ async def test_a_bad_setting_is_named(setting: str, words: str) -> None:
 
 async def test_a_directory_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "archive.db").mkdir()
-    with pytest.raises(ArchiveUnusable, match="is a directory"):
+    with pytest.raises(ArchiveUnusable, match="archive must be a file, not"):
         async with archive_with(sqlite_url(tmp_path)):
             pass
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from holdfast_server import app
+from tests.archives import postgres_folder
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """Folder of the socket of a PostgreSQL, to be damaged."""
+    with postgres_folder() as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import resource
-from collections.abc import AsyncIterator, Iterator
+import signal
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
-import pytest
 from sqlalchemy import make_url
 
 from holdfast_server.ledger.archive import Archive
-from tests.archives import new_database, postgres_folder, sqlite_url
+from holdfast_server.ledger.comparing import compare
+from tests.archives import new_database, sqlite_url, until_ready
+from tests.robustness.load import check_promises, stocked, under_load
 from tests.robustness.processes import server_process
-from tests.robustness.test_archiving import archiving, is_archived, stream_len
+from tests.robustness.test_archiving import archiving, is_archived, said, stream_len
 from tests.serving import Serving, connected, unique, until
 
 FILE_BYTES_MAX = 64 << 10
+KILLS, STEPS = 3, 150
 KEPT_EVER = 100_000
-
-
-@pytest.fixture
-def postgres() -> Iterator[str]:
-    with postgres_folder() as folder:
-        yield folder
 
 
 @asynccontextmanager
@@ -62,15 +61,40 @@ async def test_a_postgresql_that_was_away_is_brought_up_to_date(
         async with refusing(postgres, str(make_url(url).database)):
             last = await reserve_many(server, sku, 20)
 
-            async def is_said() -> bool:
-                return "cannot be reached" in kept.progress.fault
-
-            await until(is_said)
+            await until(lambda: said(kept.progress, "cannot be reached"))
             assert kept.progress.sequence < last
             assert await stream_len(valkey_url) >= 20
         assert await kept.progress.wait(last, 30)
         async with Archive.open(url) as archive:
             await is_archived(archive, valkey_url)
+
+
+async def test_a_postgresql_that_is_killed_under_load_has_each_entry_once(
+    valkey_url: str, tmp_path: Path, postgres: str
+) -> None:
+    url = await new_database(postgres)
+    async with archiving(tmp_path, archive=url, redis_url=valkey_url, ledger_keep=0) as server:
+        skus = await stocked(server)
+        async with under_load(server, skus=skus) as load:
+            for _ in range(KILLS):
+                await load.after(STEPS)
+                await killed(postgres, str(make_url(url).database))
+            await load.after(STEPS)
+        async with Archive.open(url) as archive:
+            await is_archived(archive, valkey_url)
+            assert not (await compare(archive)).differences
+        await check_promises(server, load.acknowledged)
+
+
+async def killed(folder: str, database: str) -> None:
+    """Kill who works on a database: PostgreSQL ends all, and recovers as from a crash."""
+    admin = await asyncpg.connect(host=folder, user="postgres", database="postgres")
+    found = await admin.fetch("SELECT pid FROM pg_stat_activity WHERE datname = $1", database)
+    ended = asyncio.Event()
+    admin.add_termination_listener(lambda _connection: ended.set())
+    os.kill(found[0]["pid"], signal.SIGKILL)
+    await ended.wait()
+    await until_ready(folder)
 
 
 async def test_a_disk_that_was_full_costs_nothing(valkey_url: str, tmp_path: Path) -> None:
@@ -93,6 +117,29 @@ async def test_a_disk_that_was_full_costs_nothing(valkey_url: str, tmp_path: Pat
             await process.logged("archiving again")
             async with Archive.open(sqlite_url(tmp_path)) as archive:
                 await is_archived(archive, valkey_url)
+
+
+async def test_an_archive_that_is_deleted_takes_nothing_with_it(
+    valkey_url: str, tmp_path: Path
+) -> None:
+    settings = {"archive": "sqlite", "redis_url": valkey_url, "ledger_keep": 0}
+    file, away = tmp_path / "archive.db", tmp_path / "away"
+    async with archiving(tmp_path, **settings) as server:
+        kept = server.server.kept
+        assert kept is not None
+        sku = await server.put(1_000)
+        assert await kept.progress.wait(2, 10)
+        file.rename(away)
+        for words in ("was deleted: put it back", "was replaced: restart the server"):
+            last = await reserve_many(server, sku, 5)
+            await until(lambda words=words: said(kept.progress, words))
+            assert kept.progress.sequence == 2
+            file.write_bytes(b"")
+        assert await stream_len(valkey_url) >= 10
+        away.rename(file)
+        assert await kept.progress.wait(last, 30)
+        async with Archive.open(sqlite_url(tmp_path)) as archive:
+            await is_archived(archive, valkey_url)
 
 
 async def test_what_was_acknowledged_outlives_server_and_store(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from redis.asyncio import Redis
 from holdfast.v1 import ledger_pb2, stock_pb2, types_pb2
 from holdfast_server.errors import Fenced
 from holdfast_server.ledger.archive import Archive
+from holdfast_server.ledger.archiver import Progress
+from holdfast_server.ledger.comparing import compare
 from holdfast_server.stores.redis.keeper import RedisKeeper
 from tests.archives import is_archived, sqlite_url
 from tests.robustness.load import check_promises, stocked, under_load
@@ -309,3 +311,63 @@ async def test_a_reservation_outlives_its_retention(valkey_url: str, tmp_path: P
         assert found.reservation == sold.reservation
         unknown = await failure(reservation(server, unique(), "anonymous"))
         assert unknown.reason == "UNKNOWN_RESERVATION"
+
+
+# ---- A damaged ledger ----
+
+
+async def damage(url: str, sequence: int) -> None:
+    """Cut the bytes of the batch that ends with an entry short, as a bad disk may."""
+    async with Redis.from_url(url) as client:
+        store: Any = client
+        pipe = store.pipeline(transaction=True)
+        entries = await store.xrange("{c0}:ledger")
+        pipe.delete("{c0}:ledger")
+        for name, fields in entries:
+            body = fields[b"e"]
+            is_meant = name == f"{sequence}-0".encode()
+            pipe.xadd("{c0}:ledger", {b"e": body[: len(body) // 2] if is_meant else body}, id=name)
+        await pipe.execute()
+
+
+async def test_a_damaged_entry_is_said_and_nothing_else_stops(
+    store_url: str, tmp_path: Path
+) -> None:
+    async with serving(redis_url=store_url) as server:
+        sku = await server.put(10)
+        held = [await server.reserve(sku, ttl=seconds(600)) for _ in range(3)]
+    await damage(store_url, held[1].sequence)
+    async with archiving(tmp_path, redis_url=store_url, ledger_keep=0) as server:
+        kept = server.server.kept
+        assert kept is not None
+        await until(lambda: said(kept.progress, f"entry {held[1].sequence} cannot be read"))
+        assert kept.progress.sequence == held[0].sequence
+        assert (await server.commit(held[2].reservation.reservation_id)).reservation
+        assert (await server.level(sku)).held == 2
+        assert kept.progress.sequence == held[0].sequence
+        async with Archive.open(sqlite_url(tmp_path)) as archive:
+            assert not (await compare(archive)).differences
+
+
+async def said(progress: Progress, words: str) -> bool:
+    """Tell whether what is wrong is said in some words."""
+    return words in progress.fault
+
+
+async def test_a_watch_goes_on_beyond_a_damaged_entry(store_url: str) -> None:
+    async with serving(redis_url=store_url) as server:
+        sku = await server.put(10)
+        watch = server.stock.Watch(stock_pb2.WatchRequest(skus=[sku]))
+        follow = aiter(watch)
+        await anext(follow)
+        async with Redis.from_url(store_url) as store:
+            sequence = (await server.head()).sequence
+            pipe = store.pipeline(transaction=True)
+            pipe.hset("{c0}:meta", "sequence", sequence + 1)
+            pipe.xadd("{c0}:ledger", {b"e": b"\xc1"}, id=f"{sequence + 1}-0")
+            await pipe.execute()
+        await server.reserve(sku)
+        async for message in follow:
+            if any(level.held == 1 for level in message.levels):
+                break
+        watch.cancel()

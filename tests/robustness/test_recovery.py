@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -16,8 +19,9 @@ from holdfast.v1 import stock_pb2
 from holdfast_server.ledger import schema
 from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.archiver import Archiver
+from holdfast_server.ledger.comparing import compare
 from holdfast_server.stores.redis.rebuilding import RedisRebuilding
-from tests.archives import is_archived, sqlite_url
+from tests.archives import is_archived, new_database, sqlite_url
 from tests.robustness.load import check_promises, stocked, under_load
 from tests.robustness.processes import server_process
 from tests.serving import (
@@ -62,12 +66,12 @@ async def answered(client: Client, sku: str) -> None:
 def unarchived(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the archiver get nothing during the block."""
 
-    async def nothing(_self: Archiver, _token: int, at: Any) -> Any:
-        await _self.progress.wanted(0.05)
-        return at
+    async def nothing(_self: Archiver, _at: Any) -> list[bytes]:
+        await asyncio.sleep(0.05)
+        return []
 
     with monkeypatch.context() as patch:
-        patch.setattr(Archiver, "_step", nothing)
+        patch.setattr(Archiver, "_news", nothing)
         yield
 
 
@@ -138,6 +142,27 @@ async def test_an_emptied_store_is_what_it_was(store_url: str, tmp_path: Path) -
         assert (await server.commit(name)).reservation.state == COMMITTED
         await check_promises(server)
         await matches(tmp_path, server)
+
+
+async def test_an_emptied_store_is_made_anew_from_postgresql(
+    valkey_url: str, tmp_path: Path, postgres: str
+) -> None:
+    url = await new_database(postgres)
+    async with archiving(tmp_path, archive=url, redis_url=valkey_url, hold_budget=1_000) as server:
+        skus = await stocked(server)
+        async with under_load(server, skus=skus) as load:
+            await load.after(100)
+        name = unique()
+        await server.reserve(skus[0], reservation_id=name, ttl=seconds(600))
+        await archived(server)
+        async with Redis.from_url(valkey_url) as store:
+            await store.flushall()
+        await answered(server, skus[0])
+        assert (await server.commit(name)).reservation.state == COMMITTED
+        await check_promises(server, load.acknowledged)
+        async with Archive.open(url) as archive:
+            await is_archived(archive, valkey_url)
+            assert not (await compare(archive)).differences
 
 
 async def test_a_store_that_is_wiped_under_load_keeps_what_was_archived(
@@ -300,6 +325,34 @@ async def test_a_recovery_that_is_broken_off_is_finished_by_the_next(
 
 class Cut(Exception):
     """A power failure, as far as a test can make one in its own process."""
+
+
+KILLED_AT = """
+import os, sys
+from holdfast_server.cli import main
+from holdfast_server.stores.redis.rebuilding import RedisRebuilding
+setattr(RedisRebuilding, sys.argv.pop(1), lambda *_, **__: os.kill(os.getpid(), 9))
+main()
+"""
+
+
+@pytest.mark.parametrize("step", ["exchange", "open"])
+async def test_a_server_killed_in_a_recovery_is_followed_by_one_that_ends_it(
+    step: str, valkey_url: str, tmp_path: Path
+) -> None:
+    async with archiving(tmp_path, redis_url=valkey_url) as server:
+        sku = await server.put(10)
+        held = await server.reserve(sku, 2, ttl=seconds(600))
+        await archived(server)
+    async with Redis.from_url(valkey_url) as store:
+        await store.flushall()
+    serve = ("serve", "--data", str(tmp_path), "--redis-url", valkey_url, "--listen", "127.0.0.1:0")
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED_AT, step, *serve)
+    assert await process.wait() == -signal.SIGKILL
+    async with archiving(tmp_path, redis_url=valkey_url) as server:
+        assert await server.reservation(held.reservation.reservation_id) == held.reservation
+        await check_promises(server)
+        await matches(tmp_path, server)
 
 
 async def test_a_server_killed_with_its_store_in_memory_has_all_that_was_archived(

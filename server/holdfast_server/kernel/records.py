@@ -6,7 +6,7 @@ The layouts stand in lua/kernel/record.lua; the struct formats here are theirs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from struct import Struct
+from struct import Struct, error
 from typing import Any
 
 from holdfast_server.model import (
@@ -31,6 +31,8 @@ PLACE = Struct("<3id")
 HOLD = Struct("<cBBddddB")
 LINE = Struct("<2i")
 REQUEST_HEAD_SIZE = 9
+# What reading a record raises where its bytes are not those that were written.
+DAMAGE = (ValueError, TypeError, IndexError, KeyError, error)
 
 US, RS, GS = "\x1f", "\x1e", "\x1d"
 US_BYTE = US.encode()

@@ -16,10 +16,11 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select
 
 from holdfast_server.errors import StoreUnavailable
+from holdfast_server.kernel.records import DAMAGE
 from holdfast_server.ledger import schema
 from holdfast_server.ledger.audit import read_record
 from holdfast_server.ledger.database import Database
-from holdfast_server.ledger.faults import ArchiveConflict, ArchiveGap
+from holdfast_server.ledger.faults import ArchiveConflict, ArchiveGap, EntryDamaged
 from holdfast_server.ledger.folding import Folding, Row
 from holdfast_server.ledger.leaf import StoredBatch, read_batch
 from holdfast_server.ledger.reading import Reading
@@ -90,17 +91,23 @@ class Archive(Reading):
         """Archive stream entries of the ledger in one transaction; return how far it is then.
 
         `at` is how far it was, where that is known.  What is archived already is left out.  Raises
-        ArchiveGap where entries are missing, ArchiveConflict where they are of another history, and
-        StoreUnavailable where it was not as far as `at`, or farther.
+        ArchiveGap where entries are missing, ArchiveConflict where they are of another history,
+        EntryDamaged where the next one cannot be read, and StoreUnavailable where it was not as far
+        as `at`, or farther.
         """
         began = at = at or await self.archived()
         folding = Folding(self.cell)
-        for body in bodies:
-            batch = read_batch(body)
-            if _is_due(batch, body, at):
-                folding.add(batch)
-                at = _after(batch, body)
-                await asyncio.sleep(0)  # a batch is a millisecond: calls go in between
+        for index, body in enumerate(bodies):
+            try:
+                batch = read_batch(body)
+                if _is_due(batch, body, at):
+                    folding.add(batch)
+                    at = _after(batch, body)
+            except DAMAGE as fault:
+                if index:
+                    return await self.apply(bodies[:index], began)
+                raise EntryDamaged(f"entry {at.sequence + 1} cannot be read: {fault}") from fault
+            await asyncio.sleep(0)  # a batch is a millisecond: calls go in between
         if at != began:
             await self._put(LEDGER, began, at, folding.tables())
         return at

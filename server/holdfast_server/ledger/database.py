@@ -10,6 +10,7 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
@@ -57,7 +58,7 @@ class Database:
         self._engine = engine
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._writes = engine.execution_options(writes=True)
-        self._writer = _sqlite_writer(engine.url) if self.is_sqlite else None
+        self._writer = _SqliteWriter(engine.url) if self.is_sqlite else None
 
     @classmethod
     async def open(cls, url: str) -> Database:
@@ -65,7 +66,8 @@ class Database:
 
         Raises ArchiveUnusable for what can never work, StoreUnavailable for what may later.
         """
-        database = cls(_engine(url))
+        with reaching():
+            database = cls(_engine(url))
         try:
             await database._migrate()
         except BaseException:
@@ -76,7 +78,7 @@ class Database:
     async def aclose(self) -> None:
         """Close the connections."""
         if self._writer is not None:
-            self._writer.dispose()
+            self._writer.engine.dispose()
         await self._engine.dispose()
 
     @asynccontextmanager
@@ -106,7 +108,7 @@ class Database:
             async with self.writing() as connection:
                 return await connection.run_sync(work)
         with reaching():
-            return await in_thread(_written, self._writer, work)
+            return await in_thread(self._writer.write, work)
 
     def put(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         """Write whole rows in the order of the columns; where the key is there, it is replaced.
@@ -151,7 +153,7 @@ def _engine(url: str) -> AsyncEngine:
                 f"not of {parts.drivername!r}"
             )
         if parts.drivername == DRIVERS[0]:
-            return _sqlite(url, Path(parts.database or ""))
+            return _sqlite(parts)
         return create_async_engine(
             url, pool_size=POOL_SIZE, pool_pre_ping=True, connect_args={"timeout": BUSY_MS / 1000}
         )
@@ -165,26 +167,49 @@ def _engine(url: str) -> AsyncEngine:
         ) from missing
 
 
-def _sqlite(url: str, file: Path) -> AsyncEngine:
-    if file.is_dir():
-        raise ArchiveUnusable(f"archive: {file} is a directory")
+def _sqlite(parts: URL) -> AsyncEngine:
+    """Return an engine of a file, that makes it now and never again: a lost one must be noticed."""
+    file = Path(parts.database or "")
+    if file.is_dir() or parts.database == ":memory:":
+        raise ArchiveUnusable(f"archive must be a file, not {file}")
+    file.touch(mode=0o640)
+    query = {**parts.query, "mode": "rw", "uri": "true"}
+    url = URL.create(DRIVERS[0], database=file.absolute().as_uri(), query=query)
     engine = create_async_engine(url)
     _prepare(engine.sync_engine)
     return engine
 
 
-def _sqlite_writer(url: URL) -> Engine:
-    """Return an engine whose one connection any thread may use."""
-    engine = create_engine(
-        url.set(drivername="sqlite"), pool_size=1, connect_args={"check_same_thread": False}
-    )
-    _prepare(engine, WRITER_PRAGMAS)
-    return engine.execution_options(writes=True)
+class _SqliteWriter:
+    """One connection to a SQLite file, that any thread may use.
 
+    A file that is deleted can be written for as long as it is open, and is then gone; so what is
+    written is only kept while the file is still the one that was opened.
+    """
 
-def _written(engine: Engine, work: Callable[[Connection], T]) -> T:
-    with engine.begin() as connection:
-        return work(connection)
+    def __init__(self, url: URL) -> None:
+        engine = create_engine(
+            url.set(drivername="sqlite"), pool_size=1, connect_args={"check_same_thread": False}
+        )
+        _prepare(engine, WRITER_PRAGMAS)
+        self.engine = engine.execution_options(writes=True)
+        self._file = Path(unquote(urlsplit(url.database or "").path))
+        self._opened = self._identity()
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Run a work in a transaction.  Raises FileNotFoundError where the file was taken away."""
+        with self.engine.begin() as connection:
+            done = work(connection)
+            if self._identity() != self._opened:
+                raise FileNotFoundError(f"{self._file} was replaced: restart the server")
+            return done
+
+    def _identity(self) -> tuple[int, int]:
+        try:
+            found = self._file.stat()
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{self._file} was deleted: put it back") from None
+        return found.st_dev, found.st_ino
 
 
 def _prepare(engine: Engine, pragmas: Sequence[str] = ()) -> None:

@@ -15,6 +15,10 @@ class ArchiveUnusable(ArchiveFault):
     """It is no archive, of a newer schema, or not where the setting says."""
 
 
+class EntryDamaged(ArchiveFault):
+    """An entry of the store's ledger cannot be read."""
+
+
 class ArchiveGap(ArchiveFault):
     """Entries are missing between what is archived and what the store still has."""
 

@@ -54,7 +54,7 @@ class StoredBatch(NamedTuple):
 
 
 def read_batch(body: bytes) -> StoredBatch:
-    """Return a batch from the bytes of its stream entry."""
+    """Return a batch from the bytes of its stream entry.  Raises one of DAMAGE."""
     _version, epoch, now, first, events, rows = msgpack.unpackb(body, raw=True)
     return StoredBatch(int(epoch), int(now), int(first), events, rows)
 

@@ -20,10 +20,11 @@ from typing import Protocol
 
 import structlog
 
-from holdfast_server.errors import StoreFault
+from holdfast_server.errors import StoreFault, StoreUnavailable
+from holdfast_server.kernel.records import DAMAGE
 from holdfast_server.ledger.archive import Archive, Archived
 from holdfast_server.ledger.faults import ArchivePurged
-from holdfast_server.ledger.leaf import leaves_of, read_batch
+from holdfast_server.ledger.leaf import StoredBatch, leaves_of, read_batch
 from holdfast_server.ledger.origins import events_of
 from holdfast_server.ledger.reapplying import LeftOver
 from holdfast_server.ledger.restoring import Built, Restoring, Store
@@ -96,7 +97,7 @@ class Recovery:
         self._cell, self._retention_ms = cell, retention_ms
 
     async def trouble(self) -> Trouble | None:
-        """Return why the store has to be rebuilt, or None."""
+        """Return why the store has to be rebuilt, or None.  Raises StoreUnavailable."""
         archived = await self._archive.archived()
         if await self._store.is_sealed():
             return Trouble.SEALED
@@ -104,7 +105,7 @@ class Recovery:
         at_mark = None
         if 0 < archived.sequence <= head.sequence and head.first_sequence <= archived.sequence:
             found = await self._source.bodies(archived.sequence, count=1)
-            if found and read_batch(found[0]).first <= archived.sequence:  # not trimmed meanwhile
+            if found and _read(found[0]).first <= archived.sequence:  # not trimmed meanwhile
                 at_mark = found[0]
         return judge(archived, head, at_mark)
 
@@ -159,7 +160,7 @@ class Recovery:
         """Return what the store has sold since it had what the archive has."""
         sold: set[bytes] = set()
         while bodies := await self._source.bodies(common + 1, count=PAGE):
-            for batch in map(read_batch, bodies):
+            for batch in map(_read, bodies):
                 sold |= {event.id for event in events_of(batch) if event.kind == Kind.COMMIT}
                 common = batch.last
         return sold
@@ -177,7 +178,7 @@ class Recovery:
             if not found:
                 high = middle - 1
                 continue
-            batch = read_batch(found[0])
+            batch = _read(found[0])
             leaves = leaves_of(batch, self._cell)
             if await self._is_archived(batch.first, leaves):
                 low = max(middle, min(batch.last, high))
@@ -190,3 +191,11 @@ class Recovery:
             return leaves == await self._archive.leaves("ledger", first - 1, len(leaves))
         except ArchivePurged:
             return True
+
+
+def _read(body: bytes) -> StoredBatch:
+    """Return a batch of the store.  Raises StoreUnavailable: a person has to look at it."""
+    try:
+        return read_batch(body)
+    except DAMAGE as fault:
+        raise StoreUnavailable(f"the store's ledger cannot be read: {fault}") from fault

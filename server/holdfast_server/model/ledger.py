@@ -92,5 +92,6 @@ class LedgerBreak(StrEnum):
     """Why a reader of the ledger cannot go on from where it was."""
 
     TRIMMED = "entries were trimmed"
+    DAMAGED = "an entry cannot be read"
     EPOCH = "the ledger has another epoch"
     ROLLBACK = "the ledger went back"

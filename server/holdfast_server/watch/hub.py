@@ -176,7 +176,7 @@ class Hub:
         """Read everything anew: what was missed, or another history."""
         self.levels.is_ready = False
         self._ready.clear()
-        if kind is not LedgerBreak.TRIMMED:
+        if kind in {LedgerBreak.EPOCH, LedgerBreak.ROLLBACK}:
             self.levels.restart()
         self._must_load.set()
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgpack
 from redis.asyncio import Redis
 
-from holdfast_server.kernel.records import decode_batch, decode_level, item_rows
+from holdfast_server.kernel.records import DAMAGE, decode_batch, decode_level, item_rows
 from holdfast_server.model import Head, ItemRow, LedgerBatch, LedgerBreak, Level, Position
 from holdfast_server.stores.redis.keys import CellKeys
 from holdfast_server.stores.redis.reader import RedisReader, read
@@ -76,6 +76,9 @@ class RedisTail:
             asked_at, news = await self._news(last)
             while news:
                 for batch in news:
+                    if batch is None:
+                        yield LedgerBreak.DAMAGED
+                        return
                     if batch.epoch != epoch or batch.first != last + 1:
                         is_same = batch.epoch == epoch
                         yield LedgerBreak.TRIMMED if is_same else LedgerBreak.EPOCH
@@ -98,17 +101,25 @@ class RedisTail:
             return LedgerBreak.TRIMMED
         return LedgerBatch(at.epoch, at.sequence + 1, at.sequence, head.now_ms)
 
-    async def _news(self, last: int) -> tuple[float, list[LedgerBatch]]:
-        """Return what came after a sequence, and when the store was asked for it."""
+    async def _news(self, last: int) -> tuple[float, list[LedgerBatch | None]]:
+        """Return what came after a sequence, and when the store was asked for it.
+
+        A batch that cannot be read is None.
+        """
         asked_at = asyncio.get_running_loop().time()
         answer: Any = await read(
             self._redis.xread({self._keys.ledger: f"{last}-0"}, count=BATCHES_MAX, block=BLOCK_MS)
         )
         return asked_at, [
-            decode_batch(msgpack.unpackb(fields[b"e"], raw=True))
-            for _key, batches in _streams(answer)
-            for _id, fields in batches
+            _batch(fields) for _key, batches in _streams(answer) for _id, fields in batches
         ]
+
+
+def _batch(fields: dict[bytes, bytes]) -> LedgerBatch | None:
+    try:
+        return decode_batch(msgpack.unpackb(fields[b"e"], raw=True))
+    except DAMAGE:
+        return None
 
 
 def _streams(answer: Any) -> Any:
