@@ -21,9 +21,10 @@ from holdfast_server.ledger import schema
 from holdfast_server.ledger.audit import read_record
 from holdfast_server.ledger.database import Database
 from holdfast_server.ledger.faults import ArchiveConflict, ArchiveGap, EntryDamaged
-from holdfast_server.ledger.folding import Folding, Row
+from holdfast_server.ledger.folding import Folding
 from holdfast_server.ledger.leaf import StoredBatch, read_batch
 from holdfast_server.ledger.reading import Reading
+from holdfast_server.ledger.upserts import Row, put
 
 LEDGER, QUERIES = "ledger", "queries"
 SLICE = 64  # audit records read before calls go in between: 0.4 ms
@@ -142,8 +143,8 @@ class Archive(Reading):
             if _position(connection, stream) != began:
                 raise StoreUnavailable(f"another one archives the {stream}")
             for table, rows in tables:
-                self._database.put(connection, table, rows)
-            self._database.put(connection, schema.positions, [(stream, *now)])
+                put(connection, table, rows)
+            put(connection, schema.positions, [(stream, *now)])
 
         await self._database.write(work)
 
@@ -167,7 +168,7 @@ class Archive(Reading):
                 for table in (schema.batches, schema.touches):
                     connection.execute(delete(table).where(table.c.last < through))
             connection.execute(delete(place.table).where(place <= through))
-            self._database.put(connection, schema.purges, [(stream, first, through, now_ms)])
+            put(connection, schema.purges, [(stream, first, through, now_ms)])
 
         await self._database.write(work)
         return through

@@ -1,35 +1,25 @@
-"""The archive's database: how it is reached, brought up to date, and written to set by set."""
+"""The archive's database: how it is reached, brought up to date, and written to."""
 
 from __future__ import annotations
 
-import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
-from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from holdfast_server.errors import StoreUnavailable
-from holdfast_server.ledger import schema
+from holdfast_server.ledger import schema, sqlite
 from holdfast_server.ledger.faults import ArchiveUnusable
 from holdfast_server.ledger.threads import in_thread
 
-_POSTGRESQL = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # it has no annotations
-DRIVERS = ("sqlite+aiosqlite", "postgresql+asyncpg")
-PART_ROWS = (64, 8, 1)
+DRIVERS = (sqlite.DRIVER, "postgresql+asyncpg")
 LOCK = 7_420_001  # of PostgreSQL: whoever migrates holds it
-BUSY_MS = 5_000
-# Ids are random, so a transaction touches pages all over the indexes: 32 MiB of them stay in
-# memory, and one that is written again and again goes into the database once in 16 MiB of log.
-WRITER_PRAGMAS = ("cache_size = -32768", "wal_autocheckpoint = 4096")
+CONNECT_S = 5.0
 T = TypeVar("T")
 POOL_SIZE = 5
 RETRY_AFTER_MS = 500
@@ -58,7 +48,7 @@ class Database:
         self._engine = engine
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._writes = engine.execution_options(writes=True)
-        self._writer = _SqliteWriter(engine.url) if self.is_sqlite else None
+        self._writer = sqlite.Writer(engine.url) if self.is_sqlite else None
 
     @classmethod
     async def open(cls, url: str) -> Database:
@@ -78,7 +68,7 @@ class Database:
     async def aclose(self) -> None:
         """Close the connections."""
         if self._writer is not None:
-            self._writer.engine.dispose()
+            self._writer.close()
         await self._engine.dispose()
 
     @asynccontextmanager
@@ -110,23 +100,6 @@ class Database:
         with reaching():
             return await in_thread(self._writer.write, work)
 
-    def put(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Write whole rows in the order of the columns; where the key is there, it is replaced.
-
-        SQLite takes some rows a statement: each ends with a fight for the interpreter's lock, which
-        a busy server wins.  PostgreSQL takes a set as one array a column.
-        """
-        if not rows:
-            return
-        if self.is_sqlite:
-            cursor = connection.connection.cursor()
-            for part in _parts(rows):
-                cursor.execute(_put_sqlite(table, len(part)), [*chain.from_iterable(part)])
-            cursor.close()
-        else:
-            columns = tuple(list(column) for column in zip(*rows, strict=True))
-            connection.exec_driver_sql(_put_postgresql(table), columns)
-
     async def _migrate(self) -> None:
         async with self.reading() as connection:
             found = await connection.run_sync(_revision)
@@ -153,9 +126,9 @@ def _engine(url: str) -> AsyncEngine:
                 f"not of {parts.drivername!r}"
             )
         if parts.drivername == DRIVERS[0]:
-            return _sqlite(parts)
+            return sqlite.engine_of(parts)
         return create_async_engine(
-            url, pool_size=POOL_SIZE, pool_pre_ping=True, connect_args={"timeout": BUSY_MS / 1000}
+            url, pool_size=POOL_SIZE, pool_pre_ping=True, connect_args={"timeout": CONNECT_S}
         )
     except (ArgumentError, NoSuchModuleError) as fault:
         raise ArchiveUnusable(
@@ -167,72 +140,6 @@ def _engine(url: str) -> AsyncEngine:
         ) from missing
 
 
-def _sqlite(parts: URL) -> AsyncEngine:
-    """Return an engine of a file, that makes it now and never again: a lost one must be noticed."""
-    file = Path(parts.database or "")
-    if file.is_dir() or parts.database == ":memory:":
-        raise ArchiveUnusable(f"archive must be a file, not {file}")
-    file.touch(mode=0o640)
-    query = {**parts.query, "mode": "rw", "uri": "true"}
-    url = URL.create(DRIVERS[0], database=file.absolute().as_uri(), query=query)
-    engine = create_async_engine(url)
-    _prepare(engine.sync_engine)
-    return engine
-
-
-class _SqliteWriter:
-    """One connection to a SQLite file, that any thread may use.
-
-    A file that is deleted can be written for as long as it is open, and is then gone; so what is
-    written is only kept while the file is still the one that was opened.
-    """
-
-    def __init__(self, url: URL) -> None:
-        engine = create_engine(
-            url.set(drivername="sqlite"), pool_size=1, connect_args={"check_same_thread": False}
-        )
-        _prepare(engine, WRITER_PRAGMAS)
-        self.engine = engine.execution_options(writes=True)
-        self._file = Path(unquote(urlsplit(url.database or "").path))
-        self._opened = self._identity()
-
-    def write(self, work: Callable[[Connection], T]) -> T:
-        """Run a work in a transaction.  Raises FileNotFoundError where the file was taken away."""
-        with self.engine.begin() as connection:
-            done = work(connection)
-            if self._identity() != self._opened:
-                raise FileNotFoundError(f"{self._file} was replaced: restart the server")
-            return done
-
-    def _identity(self) -> tuple[int, int]:
-        try:
-            found = self._file.stat()
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{self._file} was deleted: put it back") from None
-        return found.st_dev, found.st_ino
-
-
-def _prepare(engine: Engine, pragmas: Sequence[str] = ()) -> None:
-    """Let a SQLite database be written while it is read, and synced with each transaction."""
-
-    @event.listens_for(engine, "connect")
-    def _connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions begin where we say
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        # One fsync a transaction: what is archived survives the machine, not only the process.
-        cursor.execute("PRAGMA synchronous = FULL")
-        for pragma in pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Any) -> None:
-        writes = connection.get_execution_options().get("writes")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
 def _revision(connection: Any) -> str:
     """Return the schema's revision, empty for a new database.  Raises ArchiveUnusable."""
     dialect = connection.dialect
@@ -241,49 +148,6 @@ def _revision(connection: Any) -> str:
             raise ArchiveUnusable("archive: this database holds tables of something else")
         return ""
     return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
-
-
-def _parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield rows in parts of few sizes, so that few statements are prepared."""
-    at = 0
-    for size in PART_ROWS:
-        while at + size <= len(rows):
-            yield rows[at : at + size]
-            at += size
-
-
-@cache
-def _put_sqlite(table: Table, rows: int) -> str:
-    row = f"({', '.join('?' for _ in table.columns)})"
-    return f"{_insert(table)} VALUES {', '.join([row] * rows)} {_replace(table)}"
-
-
-@cache
-def _put_postgresql(table: Table) -> str:
-    arrays = ", ".join(
-        f"${number}::{_plain_type(column.type)}[]"
-        for number, column in enumerate(table.columns, start=1)
-    )
-    return f"{_insert(table)} SELECT * FROM unnest({arrays}) {_replace(table)}"
-
-
-def _insert(table: Table) -> str:
-    names = ", ".join(f'"{column.name}"' for column in table.columns)
-    return f"INSERT INTO {table.name} ({names})"
-
-
-def _replace(table: Table) -> str:
-    keys = ", ".join(f'"{column.name}"' for column in table.primary_key)
-    others = ", ".join(
-        f'"{column.name}" = excluded."{column.name}"'
-        for column in table.columns
-        if not column.primary_key
-    )
-    return f"ON CONFLICT ({keys}) DO " + (f"UPDATE SET {others}" if others else "NOTHING")
-
-
-def _plain_type(column_type: Any) -> str:
-    return re.split(r"[ (]", str(column_type.compile(dialect=_POSTGRESQL)))[0]
 
 
 def _first_line(fault: Exception) -> str:

@@ -7,7 +7,6 @@ an item that sold a thousand times once.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import msgpack
 from sqlalchemy import Table
@@ -15,11 +14,10 @@ from sqlalchemy import Table
 from holdfast_server.kernel.records import GS, HOLD, LINE, PLACE, US_BYTE, decode_level
 from holdfast_server.ledger import schema
 from holdfast_server.ledger.leaf import EVENT_SIZE, StoredBatch, leaves_of
+from holdfast_server.ledger.upserts import Row
 from holdfast_server.model import Kind
 
 _GS = GS.encode()
-
-Row = tuple[Any, ...]
 
 
 class Folding:
