@@ -16,7 +16,7 @@ from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.archiver import PAUSE_S, Archiver, Pace, Progress
 from holdfast_server.ledger.database import archive_url
 from holdfast_server.ledger.faults import ArchiveUnusable
-from holdfast_server.ledger.query_archiver import QueryArchiver
+from holdfast_server.ledger.query_archiver import QueryArchiver, until_archived
 from holdfast_server.ledger.recovery import LOOK_S, Recovery
 from holdfast_server.ledger.retention import Retention
 from holdfast_server.ledger.sealer import LEDGER, QUERIES, Sealer, SealerConfig
@@ -37,6 +37,7 @@ class Kept:
 
     archive: Archive
     archiver: Archiver
+    keeper: RedisKeeper
     trail: Trail
     sealer: Sealer
     leadership: Leadership
@@ -46,6 +47,14 @@ class Kept:
     def progress(self) -> Progress:
         """How far the ledger is archived."""
         return self.archiver.progress
+
+    async def settle(self, timeout_s: float) -> bool:
+        """Wait until what this server has noted is archived, at most for so long; tell if it is.
+
+        Raises StoreUnavailable.
+        """
+        await self.trail.flush()
+        return await until_archived(self.keeper, self.archive, timeout_s)
 
 
 @asynccontextmanager
@@ -99,7 +108,7 @@ async def keeping(
             keeper.hear(archiver.progress.reach),
             trail.run(),
         ]
-        yield Kept(archive, archiver, trail, sealer, leadership, works)
+        yield Kept(archive, archiver, keeper, trail, sealer, leadership, works)
 
 
 def log_directory(config: ServerConfig) -> Path:

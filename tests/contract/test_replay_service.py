@@ -66,6 +66,16 @@ async def test_every_level_that_was_answered_is_replayed_by_its_sequence(kept: S
         assert again.available == level.available
 
 
+async def test_what_was_refused_a_moment_ago_is_told(kept: Serving) -> None:
+    sku, name = await kept.put(1), unique()
+    level = await kept.stock.GetStock(stock.GetStockRequest(skus=[sku]))
+    assert (await kept.reserve(sku, 2, reservation_id=name)).HasField("refusal")
+    told = await decided(kept, name)
+    assert [each.HasField("refusal") for each in told] == [False, True]
+    assert told[0].query_id == level.query_id
+    assert all(each.reproduced for each in told)
+
+
 async def test_levels_come_in_the_order_asked_with_those_that_were_not_there(
     kept: Serving,
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from sqlalchemy import text
 
 from holdfast_server.errors import ResumeTokenExpired, StoreUnavailable
@@ -19,6 +20,7 @@ from holdfast_server.ledger.leaf import read_batch
 from holdfast_server.ledger.past import Past
 from holdfast_server.model import Context, Kind
 from tests.archives import archive_with, ledger_of, new_database
+from tests.recorded import RecordedTables
 
 OPEN = """
 import asyncio, sys
@@ -100,12 +102,18 @@ async def test_a_batch_that_is_not_there_is_named(archive: Archive) -> None:
 # ---- What is gone is told from what never was ----
 
 
-async def test_batches_that_are_gone_are_told_with_the_first_whole_one(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest_asyncio.fixture
+async def tables(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> RecordedTables:
+    """A ledger that is archived, and of which ranges of 32 entries may go."""
     monkeypatch.setattr("holdfast_server.ledger.archive.RANGE", 32)
     tables = ledger_of(8, batches=60)
     await archive.apply(tables.bodies)
+    return tables
+
+
+async def test_batches_that_are_gone_are_told_with_the_first_whole_one(
+    archive: Archive, tables: RecordedTables
+) -> None:
     assert await archive.purge("ledger", tables.ledger[70].time_ms, now_ms=0) == 64
     batches = [read_batch(body) for body in tables.bodies]
     whole = next(batch.first for batch in batches if batch.first > 64)
@@ -141,11 +149,8 @@ async def test_the_newest_range_stays_however_old(
 
 
 async def test_a_reservation_whose_entries_are_gone_is_no_empty_answer(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, tables: RecordedTables
 ) -> None:
-    monkeypatch.setattr("holdfast_server.ledger.archive.RANGE", 32)
-    tables = ledger_of(8, batches=60)
-    await archive.apply(tables.bodies)
     await archive.purge("ledger", tables.ledger[70].time_ms, now_ms=0)
     old = next(entry for entry in tables.ledger if entry.kind is Kind.RESERVE)
     with pytest.raises(ArchivePurged, match="before 65 are gone"):
@@ -156,11 +161,8 @@ async def test_a_reservation_whose_entries_are_gone_is_no_empty_answer(
 
 
 async def test_an_item_whose_rows_are_gone_is_no_item_that_never_was(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, tables: RecordedTables
 ) -> None:
-    monkeypatch.setattr("holdfast_server.ledger.archive.RANGE", 32)
-    tables = ledger_of(8, batches=60)
-    await archive.apply(tables.bodies)
     assert await archive.newest_touches(["never-was"], through=70) == {}
     await archive.purge("ledger", tables.ledger[70].time_ms, now_ms=0)
     with pytest.raises(ArchivePurged):
@@ -168,11 +170,8 @@ async def test_an_item_whose_rows_are_gone_is_no_item_that_never_was(
 
 
 async def test_what_is_left_is_told_as_before_or_said_to_be_gone(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, tables: RecordedTables
 ) -> None:
-    monkeypatch.setattr("holdfast_server.ledger.archive.RANGE", 32)
-    tables = ledger_of(8, batches=60)
-    await archive.apply(tables.bodies)
     fields = [*tables.items, b"never-was", b"apple\x1fnowhere"]
     reservations = [key.decode() for key in tables.holds if not key.startswith(b"~")]
     ids = [*reservations[::20], "never-was"]

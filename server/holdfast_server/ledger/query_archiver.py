@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 GROUPS_MAX = 32
 LOOK_S = 0.25
 RETRY_S = 1.0
+POLL_S = 0.05
 
 
 class Waiting(Protocol):
@@ -97,6 +98,21 @@ class QueryArchiver:
         now = await self._archive.apply_queries(records, waiting.mark, at)
         await self._source.drop_queries(token, waiting.mark)
         return now
+
+
+async def until_archived(source: Source, archive: Archive, timeout_s: float) -> bool:
+    """Wait until all that is in the stream by now is archived, at most for so long; tell if it is.
+
+    Raises StoreUnavailable.
+    """
+    wanted = _place(await source.last_mark())
+    try:
+        async with asyncio.timeout(timeout_s):
+            while _place((await archive.archived(QUERIES)).mark) < wanted:  # noqa: ASYNC110  # another process may archive
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _place(mark: str) -> tuple[int, int]:

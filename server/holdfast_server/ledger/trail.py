@@ -94,6 +94,7 @@ class Trail:
         self._packed: list[bytes] = []
         self._packed_weight = self._groups = 0
         self._room = asyncio.Event()
+        self._flushing = asyncio.Lock()
         self._is_behind = False  # more waits in the store than may
         self._server = f"{_now_ms():x}-{secrets.token_hex(3)}"
         self._prefix = f"q{self._server}-"
@@ -174,7 +175,7 @@ class Trail:
         while True:
             await asyncio.sleep(FLUSH_S)
             try:
-                await self._flush()
+                await self.flush()
             except StoreFault as fault:
                 if not is_failing:
                     log.warning("the audit trail cannot be kept", fault=str(fault))
@@ -190,10 +191,18 @@ class Trail:
         """Bring the rest to the store, if it can be reached, however much waits there."""
         try:
             while self._noted or self._packed or self._untold:
-                await self._flush()
+                await self.flush()
         except StoreFault as fault:
             left = len(self._noted) + len(self._packed)
             log.error("audit records lost", at_least=left, fault=str(fault))
+
+    async def flush(self) -> None:
+        """Bring what is noted by now to the store, unless too much waits there.
+
+        Raises StoreUnavailable.
+        """
+        async with self._flushing:
+            await self._flush()
 
     async def _flush(self) -> None:
         while self._noted or self._packed or self._untold or self._is_behind:

@@ -45,6 +45,10 @@ class Kept(Protocol):
         """Return how far the ledger is archived."""
         ...
 
+    async def settle(self, timeout_s: float) -> bool:
+        """Wait until what was noted beside it is archived, at most for so long; tell if it is."""
+        ...
+
 
 class Replays:
     """Answers about the past of one cell."""
@@ -108,6 +112,8 @@ class Replays:
         check.identifier(kind, subject)
         check.done()
         await self._archived(0)
+        if not await self._kept.settle(ARCHIVED_S_MAX):
+            raise StoreUnavailable("the archive is behind the audit trail", retry_after_ms=1_000)
         look = queries_of if kind == "query_id" else decisions_of
         found = await look(self._past, subject)
         if not found:
