@@ -21,8 +21,7 @@ from holdfast_server.ledger.recovery import LOOK_S, Recovery
 from holdfast_server.ledger.retention import Retention
 from holdfast_server.ledger.sealer import LEDGER, QUERIES, Sealer, SealerConfig
 from holdfast_server.ledger.trail import Trail, TrailLimits
-from holdfast_server.locks.leadership import Leadership, Work
-from holdfast_server.locks.redlock import LockMisconfigured, Redlock
+from holdfast_server.locks import Leadership, LockMisconfigured, Redlock, Work
 from holdfast_server.stores.redis.keeper import ARCHIVER, RedisKeeper
 from holdfast_server.stores.redis.reader import RedisReader
 from holdfast_server.stores.redis.rebuilding import RedisRebuilding

@@ -31,6 +31,7 @@ from holdfast_server.ledger.faults import (
 from holdfast_server.ledger.leaf import entry_of, leaves_of, read_batch, read_leaf
 from holdfast_server.ledger.migrations import alembic_config
 from holdfast_server.ledger.retention import DAY_MS, Retention
+from holdfast_server.ledger.upserts import put
 from holdfast_server.model import Context
 from tests.archives import (
     archive_with,
@@ -122,16 +123,16 @@ async def test_a_transaction_that_breaks_off_leaves_nothing(
 ) -> None:
     tables = ledger_of(1)
     before = await archive.apply(tables.bodies[:5])
-    put, calls = Database.put, 0
+    calls = 0
 
-    def breaks_off(self: Database, connection: Any, table: Any, rows: Any) -> None:
+    def breaks_off(connection: Any, table: Any, rows: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == 6:
             connection.execute(text("INSERT INTO positions (stream) VALUES (NULL)"))
-        put(self, connection, table, rows)
+        put(connection, table, rows)
 
-    monkeypatch.setattr(Database, "put", breaks_off)
+    monkeypatch.setattr("holdfast_server.ledger.archive.put", breaks_off)
     with pytest.raises(StoreUnavailable, match="the archive cannot be reached"):
         await archive.apply(tables.bodies[5:])
     monkeypatch.undo()

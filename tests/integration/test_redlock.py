@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from holdfast_server.locks.leadership import Leadership
-from holdfast_server.locks.redlock import (
+from holdfast_server.locks import (
     Ended,
+    Leadership,
     LockMisconfigured,
     LockTaken,
     LockUnreachable,
     Redlock,
     Validity,
-    majority,
 )
+from holdfast_server.locks.redlock import majority
 from holdfast_server.stores.redis.keeper import RedisKeeper
 from tests.conftest import _required
 from tests.servers import redis_binary, serving, valkey_binary
@@ -312,8 +312,7 @@ async def test_the_work_ends_when_the_lock_is_lost_and_begins_again(masters: lis
 LEADER = """
 import asyncio, sys
 from holdfast_server.errors import Fenced
-from holdfast_server.locks.leadership import Leadership
-from holdfast_server.locks.redlock import Redlock
+from holdfast_server.locks import Leadership, Redlock
 from holdfast_server.stores.redis.keeper import RedisKeeper
 
 async def main(url, name):

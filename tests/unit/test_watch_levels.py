@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from holdfast_server.pressure import Pressure
 from holdfast_server.watch import watcher as watcher_module
-from holdfast_server.watch.levels import EASED_MAX, mark_of
+from holdfast_server.watch.levels import EASED_MAX, Levels, mark_of
 from holdfast_server.watch.watcher import Update, UpdateKind, Watcher
 from tests.unit.shelves import (
     HOT,
@@ -150,15 +150,17 @@ class Reader:
             assert update.resume == update.through_sequence
         self.through = update.through_sequence
 
-    def resume(self, watcher: Watcher) -> None:
+    def resume(self, levels: Levels) -> None:
         """Go on after the last token, on another stream."""
         self.watcher.close()
-        self.watcher = watcher
+        self.watcher = Watcher(levels, self.skus)
         if self.through:
-            watcher.resume(self.through)
-            # What the parts of a message told before the cut may come again.
+            self.watcher.resume(self.through)
+            # What the parts of a message told before the cut may come again, and what has eased
+            # since: a token is a sequence, and a signal eases without one.
+            old = mark_of(self.through)
             self.knows = {
-                sku: one if one.revision <= self.through else one._replace(pressure=Pressure(5))
+                sku: one if levels.slot(sku).mark <= old else one._replace(pressure=Pressure(5))
                 for sku, one in self.knows.items()
             }
         else:
@@ -168,7 +170,7 @@ class Reader:
         if kind == "beat":
             self.watcher.is_beat_due = True
         elif kind == "resume":
-            self.resume(Watcher(history.levels, self.skus))
+            self.resume(history.levels)
         elif kind == "take":
             for _ in range(values[0]):
                 self.take(history.truth)
@@ -227,6 +229,18 @@ class History:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(step, max_size=40))
+@example(
+    [
+        ("change", {"a"}, False),
+        ("ease", 4_231),
+        ("change", {"a", "b", "c"}, True),
+        ("take", 2),
+        ("change", {"a"}, False),
+        ("ease", 4_230),
+        ("take", 1),
+        ("resume",),
+    ]
+)
 async def test_no_history_breaks_the_chain_or_hides_a_change(steps: list[Any]) -> None:
     parts, narrow = watcher_module.PART_LEVELS_MAX, watcher_module.NARROW_SKUS_MAX
     watcher_module.PART_LEVELS_MAX, watcher_module.NARROW_SKUS_MAX = PART, 3
