@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,17 @@ from holdfast_server.ledger.leaf import read_batch
 from holdfast_server.ledger.redeciding import Redecider
 from holdfast_server.ledger.state import Fold, state_digest
 from holdfast_server.stores.redis.keys import CellKeys
-from tests.serving import Serving, failure, lines, seconds, serving, unique, until_due
+from tests.serving import (
+    Serving,
+    failure,
+    lines,
+    metadata,
+    seconds,
+    serving,
+    unique,
+    until,
+    until_due,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -226,3 +236,44 @@ async def test_the_ledger_of_a_live_server_is_decided_again_to_its_very_state(
     digests = {state_digest(*redecider.state()), state_digest(fold.rows, fold.holds)}
     assert digests == {state_digest(rows, holds)}
     assert len(digests.pop()) == hashlib.sha256().digest_size
+
+
+async def test_what_a_watch_had_told_before_a_decision_is_told_with_it(kept: Serving) -> None:
+    agent, stranger = metadata(unique()), metadata(unique())
+    sku, elsewhere, name, unseen = await kept.put(5), await kept.put(5), unique(), unique()
+    watches: list[Any] = []
+    for skus in ([sku], [elsewhere], []):
+        request = stock.WatchRequest(skus=skus)
+        watches.append(kept.stock.Watch(request, metadata=agent))
+        while not (await watches[-1].read()).through_sequence:
+            pass  # a part of the snapshot
+    for watch in (watches[0], watches[2]):
+        await kept.adjust(sku, 2)
+        while sku not in [level.sku for level in (await watch.read()).levels]:
+            pass  # of another test, or the one before
+    for reservation_id, principal in ((name, agent), (unseen, stranger)):
+        claim = stock.ReserveRequest(reservation_id=reservation_id, lines=lines((sku, 1)))
+        held = await kept.stock.Reserve(claim, metadata=principal)
+        assert held.HasField("reservation")
+    await kept.adjust(sku, 2)
+    for watch in watches:
+        watch.cancel()
+
+    async def seen() -> list[ledger.Decision]:
+        return [each for each in await decided(kept, name) if each.watch_id]
+
+    await until(lambda: _number(seen, 2))
+    *sights, made = await decided(kept, name)
+    assert made.entry.id == name
+    for sight in sights:
+        (level,) = sight.seen
+        assert (level.sku, sight.reproduced) == (sku, True)
+        assert sight.time.ToMilliseconds() <= made.time.ToMilliseconds()
+    assert {sight.seen[0].available for sight in sights} <= {7, 9}
+    assert max(sight.seen[0].available for sight in sights) == 9
+    assert len({sight.watch_id for sight in sights}) == 2
+    assert not any(each.watch_id for each in await decided(kept, unseen))
+
+
+async def _number(found: Callable[[], Awaitable[list[Any]]], number: int) -> bool:
+    return len(await found()) == number

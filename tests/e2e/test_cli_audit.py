@@ -69,6 +69,17 @@ def test_show_tells_what_was_seen_decided_and_why(target: str, sold: tuple[str, 
     assert "policy" not in committed
 
 
+def test_show_tells_what_a_watch_had_told(target: str, tmp_path: Path) -> None:
+    sku, name, who = unique("sku-"), unique("cart-"), ("--principal", unique("agent-"))
+    assert load(target, tmp_path, f"sku,on_hand\n{sku},5\n").returncode == 0
+    assert holdfast("watch", sku, "--limit", "1", *who, target=target).returncode == 0
+    assert holdfast("reserve", sku, "--id", name, *who, target=target).returncode == 0
+    done = holdfast("audit", "show", name, target=target)
+    _head, told, _reserved = done.stdout.strip().split("\n\n")
+    assert "had been told by a watch (w" in told
+    assert f"saw      {sku}: 5 available" in told
+
+
 def test_show_is_a_document_a_decision_with_json(target: str, sold: tuple[str, str]) -> None:
     sku, name = sold
     told = documents(holdfast("audit", "show", name, "--json", target=target).stdout)

@@ -97,7 +97,7 @@ class Decision(NamedTuple):
     """One decision as it was, and whether it comes out so again.
 
     `seen` are the levels just before it and `items` the policy of each; a query has the levels it
-    answered, and its `query_id`.
+    answered, and its `query_id`; what a watch had told has its `watch_id`.
     """
 
     entry: LedgerEntry | None
@@ -109,6 +109,7 @@ class Decision(NamedTuple):
     items: tuple[Item, ...]
     query_id: str
     error: AnsweredError | None
+    watch_id: str
 
 
 def replay_stock_request(
@@ -177,6 +178,7 @@ def decision_of(message: pb.Decision) -> Decision:
         tuple(map(item_of, message.items)),
         message.query_id,
         _answered_error_of(message.error) if message.HasField("error") else None,
+        message.watch_id,
     )
 
 

@@ -69,6 +69,8 @@ def _who(entry: LedgerEntry) -> str:
 
 
 def _unrecorded(decision: Decision) -> str:
+    if decision.watch_id:
+        return f"had been told by a watch ({decision.watch_id})"
     if decision.query_id:
         return f"asked for levels ({decision.query_id})"
     return "refused" if decision.refusal else "answered an error"

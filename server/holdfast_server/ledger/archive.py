@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, insert, select
 from holdfast_server.errors import StoreUnavailable
 from holdfast_server.kernel.records import DAMAGE
 from holdfast_server.ledger import schema
-from holdfast_server.ledger.audit import read_record
+from holdfast_server.ledger.audit import read_record, session_key
 from holdfast_server.ledger.database import Database
 from holdfast_server.ledger.faults import ArchiveConflict, ArchiveGap, EntryDamaged
 from holdfast_server.ledger.folding import Folding
@@ -124,7 +124,7 @@ class Archive(Reading):
         rows, time_ms, epoch = [], at.time_ms, at.epoch
         for number, leaf in enumerate(records, start=at.sequence + 1):
             record = read_record(leaf)
-            who = (record.principal, record.context.session_id)
+            who = (record.principal, session_key(record))
             said = (number, record.time_ms, int(record.kind), record.id, *who)
             rows.append((*said, record.sequence, leaf))
             time_ms, epoch = max(time_ms, record.time_ms), max(epoch, record.epoch)

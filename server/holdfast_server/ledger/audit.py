@@ -9,6 +9,7 @@ them and the time (`pressure`), so nothing is kept that could disagree with it.
 | QUERY | how many SKUs were asked for in all | SKUs of this part, rows of their levels |
 | DECISION | operation, lines, what else was asked | code, detail, SKUs, rows of their levels |
 | WATCH | SKUs, how many, the sequence to resume after | sequence first told, levels told by then |
+| WATCH_TOLD | nothing | time in ms and sequence of each message, by turns |
 | WATCH_END | nothing | last sequence told, why the server ended it (empty: the reader left) |
 | CONFIGURATION | settings as text, secrets masked | version of the rules |
 | DROPPED | nothing | records that are missing here |
@@ -30,6 +31,7 @@ from holdfast_server.ledger.leaf import LEAF_BYTES_MAX
 from holdfast_server.model import Context, GetStock, Level, Operation, Outcome, Position
 
 FORMAT = 1
+WATCHES = "\x1fwatches"  # no session's id: control characters are refused
 PART_BYTES = 58_000  # the other fields take up to 6,000 of a leaf
 SKUS_A_RECORD = 90  # of a query; a larger one makes several records, each below 65,535 bytes
 
@@ -43,6 +45,10 @@ class AuditKind(IntEnum):
     WATCH_END = 4  # a watch ended
     CONFIGURATION = 5  # a server began, with settings that bear on decisions
     DROPPED = 6  # records that were dropped because the trail was full
+    WATCH_TOLD = 7  # a watch was told further messages
+
+
+OF_WATCHES = frozenset({AuditKind.WATCH, AuditKind.WATCH_TOLD, AuditKind.WATCH_END})
 
 
 class AuditRecord(NamedTuple):
@@ -123,6 +129,14 @@ def whole(records: Iterable[AuditRecord]) -> list[AuditRecord]:
             found.append(record._replace(part=0, asked=asked, answered=answered))
             parts = []
     return found
+
+
+def session_key(record: AuditRecord) -> str:
+    """Return what a record is found by beside its id: its session, or that it is of a watch.
+
+    A watch belongs to no session, but to all that its principal does.
+    """
+    return WATCHES if record.kind in OF_WATCHES else record.context.session_id
 
 
 def records_of(

@@ -12,6 +12,7 @@ from holdfast_server.ledger.leaf import EVENT_SIZE
 from holdfast_server.ledger.moments import at_sequence
 from holdfast_server.ledger.past import Past
 from holdfast_server.ledger.rejudging import answered, is_answered_again
+from holdfast_server.ledger.sights import Claim, Sight, sights_of
 from holdfast_server.model import Context, Item, Kind, LedgerEntry, Level, Outcome
 
 QUERIES_MAX = 100  # looked through for what an agent had asked before
@@ -20,9 +21,10 @@ QUERIES_MAX = 100  # looked through for what an agent had asked before
 class Decision(NamedTuple):
     """One decision: what it saw, and its entry, or what was answered without one.
 
-    `seen` are the levels just before an entry, or those answered; `items` are as they stood then.
-    It is reproduced when the kernel makes the same entry and rows, or the same answer, from the
-    ledger alone.
+    `seen` are the levels just before an entry, or those answered, or those that a watch had told;
+    `items` are as they stood then.  It is reproduced when the kernel makes the same entry and rows,
+    or the same answer, from the ledger alone; what a watch had told, when its sequence is of the
+    same history still.
     """
 
     time_ms: int
@@ -34,13 +36,15 @@ class Decision(NamedTuple):
     entry: LedgerEntry | None = None
     outcome: Outcome | None = None
     query_id: str = ""
+    watch_id: str = ""
 
 
 async def decisions_of(past: Past, reservation_id: str) -> list[Decision]:
     """Return everything about a reservation, in order; nothing about one that never was.
 
-    That is its entries, what was refused it, and what the same principal and session had asked of
-    the same items before.  Raises ResumeTokenExpired where the ledger is no longer kept.
+    That is its entries, what was refused it, what the same principal and session had asked of the
+    same items before, and what the principal's watches had told of them last.  Raises
+    ResumeTokenExpired where the ledger is no longer kept.
     """
     entries = await past.entries_of(reservation_id)
     records = await past.archive.queries_of(reservation_id)
@@ -50,6 +54,7 @@ async def decisions_of(past: Past, reservation_id: str) -> list[Decision]:
         *[await _made(past, entry) for entry in entries],
         *[await _refused(past, record) for record in refused],
         *[await _told(past, parts) for parts in asked],
+        *[await _shown(past, sight) for sight in await _sights(past, entries, refused)],
     ]
     return sorted(found, key=lambda one: (one.sequence, one.entry is None, one.time_ms))
 
@@ -60,12 +65,43 @@ async def queries_of(past: Past, query_id: str) -> list[Decision]:
     return [await _told(past, query) for query in _queries(parts)]
 
 
+def _skus(entries: Sequence[LedgerEntry], refused: Sequence[AuditRecord]) -> list[str]:
+    """Return all items that a reservation was ever about."""
+    lines = [*(entry.reservation.lines for entry in entries if entry.reservation)]
+    skus = [line.sku for line in chain.from_iterable(lines)]
+    skus += [line[0] for record in refused for line in record.asked[1]]
+    return [*dict.fromkeys(skus)]
+
+
+async def _sights(
+    past: Past, entries: Sequence[LedgerEntry], refused: Sequence[AuditRecord]
+) -> list[Sight]:
+    reserved = [entry for entry in entries if entry.kind is Kind.RESERVE]
+    claims = [Claim(one.principal, one.time_ms, one.sequence - 1) for one in reserved]
+    claims += [Claim(one.principal, one.time_ms, one.sequence) for one in refused]
+    skus = _skus(entries, refused)
+    found = [await sights_of(past, claim, skus) for claim in claims if claim.principal]
+    return [*dict.fromkeys(chain.from_iterable(found))]
+
+
+async def _shown(past: Past, sight: Sight) -> Decision:
+    epoch, sequence = sight.position
+    levels = (await at_sequence(past, sight.skus, sequence)).levels.values()
+    return Decision(
+        sight.time_ms,
+        sequence,
+        Context(),
+        [level for level in levels if level],
+        await _items(past, sight.skus, sequence),
+        (await past.batch(sequence)).epoch <= epoch,  # else the store lost what was told
+        watch_id=sight.watch_id,
+    )
+
+
 async def _asked_before(
     past: Past, entries: Sequence[LedgerEntry], refused: Sequence[AuditRecord]
 ) -> list[list[AuditRecord]]:
-    lines = [*(entry.reservation.lines for entry in entries if entry.reservation)]
-    skus = {line.sku for line in chain.from_iterable(lines)}
-    skus |= {line[0] for record in refused for line in record.asked[1]}
+    skus = {*_skus(entries, refused)}
     sessions = {(one.principal, one.context.session_id): one.time_ms for one in refused}
     for entry in entries:
         if entry.kind is Kind.RESERVE or any(entry.context):

@@ -118,6 +118,10 @@ class Trail:
         self._number += 1
         return f"{self._prefix}{self._number:08x}"
 
+    def watch_id(self) -> str:
+        """Return an id that no other watch has, and no query."""
+        return self.query_id().replace("q", "w", 1)
+
     def note(self, operation: Operation, outcome: Outcome) -> str:
         """Note an operation that made no entry; return the note's id, empty if dropped."""
         is_query = type(operation) is GetStock

@@ -19,6 +19,7 @@ def decision_message(value: Decision, cell: int) -> pb.Decision:
         reproduced=value.is_reproduced,
         items=[items.item_message(item) for item in value.items],
         query_id=value.query_id,
+        watch_id=value.watch_id,
     )
     if any(value.context):
         message.context.CopyFrom(messages.context(value.context))

@@ -161,7 +161,7 @@ class Watch:
             if update is None:
                 await watcher.wait()
                 continue
-            if notes.is_due:
+            if notes.is_kept:
                 notes.tell(update)
             if not await self._write(watcher, update, context):
                 return

@@ -1,6 +1,7 @@
-"""What the audit trail keeps of a watch: that it began, with what it was told first, and its end.
+"""What the audit trail keeps of a watch: its start, what it was told and when, its end.
 
-What it was told in between follows from the ledger: levels are a function of the sequence.
+A message is kept as its time and the sequence that it reached: the levels that it told follow from
+these and the ledger.  Many go into one record.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from holdfast_server.model import Caller, Context
 from holdfast_server.watch.hub import Hub
 from holdfast_server.watch.watcher import Ending, Update, Watcher
 
+TOLD_MAX = 256  # messages of a record
+TOLD_MS_MAX = 10_000  # from the first message of a record to its last
 _NO_CONTEXT = Context()
 
 
@@ -32,29 +35,43 @@ class WatchNotes:
         self._asked = (skus, len(skus), watcher.resumes_at)
         self._name = ""
         self._levels = 0
-        self.is_due = trail is not None
+        self._told: list[int] = []  # time in ms and sequence by turns
+        self.is_kept = trail is not None
 
     def tell(self, update: Update) -> None:
-        """Take a message that is about to be sent, while `is_due`: until the first is whole."""
-        self._levels += len(update.levels)
-        if not self._watcher.is_within_parts:
-            self._begin(update.through_sequence)
+        """Take a message that is about to be sent, where notes `is_kept`."""
+        if not self._name:
+            self._levels += len(update.levels)
+            if not self._watcher.is_within_parts:
+                self._begin(update.through_sequence)
+            return
+        told = self._told
+        if update.levels and not self._watcher.is_within_parts:
+            told += (self._hub.now_ms, update.through_sequence)
+        # A heartbeat, too, lets go what waits, so nothing waits for long.
+        if told and (len(told) >= 2 * TOLD_MAX or self._hub.now_ms - told[0] >= TOLD_MS_MAX):
+            self._let_go()
 
     def end(self) -> None:
         """Note the last sequence that was told, and why the server ended the watch if it did."""
         watcher, told = self._watcher, self._watcher.resumes_at or 0
-        if self._trail is None:
+        if not self.is_kept:
             return
-        if self.is_due:  # it ended before its first message was whole
+        if not self._name:  # it ended before its first message was whole
             self._begin(told)
+        self._let_go()
         ending = Ending.SLOW_CONSUMER if watcher.is_slow else watcher.ending
         self._note(AuditKind.WATCH_END, told, None, (told, ending.name if ending else ""))
 
     def _begin(self, told: int) -> None:
         assert self._trail is not None
-        self.is_due = False
-        self._name = self._trail.query_id()
+        self._name = self._trail.watch_id()
         self._note(AuditKind.WATCH, told, self._asked, (told, self._levels))
+
+    def _let_go(self) -> None:
+        told, self._told = self._told, []
+        if told:
+            self._note(AuditKind.WATCH_TOLD, told[-1], None, told)
 
     def _note(self, kind: AuditKind, sequence: int, asked: Any, answered: Any) -> None:
         assert self._trail is not None

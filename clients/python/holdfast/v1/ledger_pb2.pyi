@@ -753,10 +753,13 @@ class Decision(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     QUERY_ID_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    WATCH_ID_FIELD_NUMBER: _builtins.int
     reproduced: _builtins.bool
     """True if deciding it again, from the ledger alone, gave the same."""
     query_id: _builtins.str
     """GetStockResponse.query_id of a query. Empty: it was none."""
+    watch_id: _builtins.str
+    """The watch of the same principal that had told seen, in its last message before a decision. Empty: it was none."""
     @_builtins.property
     def entry(self) -> Global___LedgerEntry:
         """The entry it made. Absent for a query, or a refusal."""
@@ -797,10 +800,11 @@ class Decision(_message.Message):
         items: _abc.Iterable[_inventory_pb2.Item] | None = ...,
         query_id: _builtins.str = ...,
         error: _status_pb2.Status | None = ...,
+        watch_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "entry", b"entry", "error", b"error", "refusal", b"refusal", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "entry", b"entry", "error", b"error", "items", b"items", "query_id", b"query_id", "refusal", b"refusal", "reproduced", b"reproduced", "seen", b"seen", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "entry", b"entry", "error", b"error", "items", b"items", "query_id", b"query_id", "refusal", b"refusal", "reproduced", b"reproduced", "seen", b"seen", "time", b"time", "watch_id", b"watch_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
