@@ -13,7 +13,7 @@ from holdfast_server.ledger.past import Past
 from holdfast_server.model import Position
 
 RECORDS_MAX = 1_000  # looked through, the newest of a principal
-TOLD_LATE_MS = 30_000  # within which what a watch was told is on record
+TOLD_LATE_MS = 75_000  # what a watch was told is on record within 10 s and its longest heartbeat
 
 
 class Claim(NamedTuple):

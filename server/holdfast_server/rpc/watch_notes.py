@@ -6,6 +6,7 @@ these and the ledger.  Many go into one record.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from holdfast_server.model import Caller, Context
 from holdfast_server.watch.hub import Hub
 from holdfast_server.watch.watcher import Ending, Update, Watcher
 
-TOLD_MAX = 256  # messages of a record
+TOLD_MAX = 64  # messages of a record: 1 kB of memory
 TOLD_MS_MAX = 10_000  # from the first message of a record to its last
 _NO_CONTEXT = Context()
 
@@ -34,8 +35,9 @@ class WatchNotes:
         self._trail, self._watcher, self._hub, self._caller = trail, watcher, hub, caller
         self._asked = (skus, len(skus), watcher.resumes_at)
         self._name = ""
+        self._epoch = watcher.epoch
         self._levels = 0
-        self._told: list[int] = []  # time in ms and sequence by turns
+        self._told = array("q")  # time in ms and sequence by turns
         self.is_kept = trail is not None
 
     def tell(self, update: Update) -> None:
@@ -45,9 +47,11 @@ class WatchNotes:
             if not self._watcher.is_within_parts:
                 self._begin(update.through_sequence)
             return
+        if self._epoch != self._watcher.epoch:
+            self._let_go()  # sequences of another history
         told = self._told
         if update.levels and not self._watcher.is_within_parts:
-            told += (self._hub.now_ms, update.through_sequence)
+            told.extend((self._hub.now_ms, update.through_sequence))
         # A heartbeat, too, lets go what waits, so nothing waits for long.
         if told and (len(told) >= 2 * TOLD_MAX or self._hub.now_ms - told[0] >= TOLD_MS_MAX):
             self._let_go()
@@ -65,17 +69,18 @@ class WatchNotes:
 
     def _begin(self, told: int) -> None:
         assert self._trail is not None
-        self._name = self._trail.watch_id()
+        self._name, self._epoch = self._trail.watch_id(), self._watcher.epoch
         self._note(AuditKind.WATCH, told, self._asked, (told, self._levels))
 
     def _let_go(self) -> None:
-        told, self._told = self._told, []
+        told, self._told = self._told.tolist(), array("q")
         if told:
             self._note(AuditKind.WATCH_TOLD, told[-1], None, told)
+        self._epoch = self._watcher.epoch
 
     def _note(self, kind: AuditKind, sequence: int, asked: Any, answered: Any) -> None:
         assert self._trail is not None
-        at = (self._watcher.epoch, sequence)
+        at = (self._epoch, sequence)
         who = (self._caller.principal, _NO_CONTEXT)
         now_ms = self._hub.now_ms
         self._trail.note_record(
