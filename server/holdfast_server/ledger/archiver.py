@@ -164,7 +164,9 @@ class Archiver:
             )
         if bodies := await self._source.bodies(max(at.sequence, 1), count=1):
             at = await self._archive.apply(bodies, at)
-        await self._note(token, head.epoch, at.sequence)
+        progress = self.progress
+        if not progress.is_known or progress.position != (head.epoch, at.sequence):
+            await self._note(token, head.epoch, at.sequence)
         return at
 
     async def _step(self, token: int, at: Archived) -> Archived | None:
