@@ -17,6 +17,7 @@ from holdfast_server.errors import Fenced
 from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.archiver import Progress
 from holdfast_server.ledger.comparing import compare
+from holdfast_server.ledger.rechecking import decide_again
 from holdfast_server.stores.redis.keeper import RedisKeeper
 from tests.archives import is_archived, sqlite_url
 from tests.robustness.load import check_promises, stocked, under_load
@@ -36,6 +37,7 @@ from tests.serving import (
 )
 
 KILLS, STEPS = 2, 150
+KEPT_EVER = 1_000
 
 
 @asynccontextmanager
@@ -311,6 +313,33 @@ async def test_a_reservation_outlives_its_retention(valkey_url: str, tmp_path: P
         assert found.reservation == sold.reservation
         unknown = await failure(reservation(server, unique(), "anonymous"))
         assert unknown.reason == "UNKNOWN_RESERVATION"
+
+
+# ---- A clock that is set back ----
+
+
+async def test_a_clock_that_is_set_back_disturbs_nothing(store_url: str, tmp_path: Path) -> None:
+    async with (
+        archiving(tmp_path, redis_url=store_url) as server,
+        Redis.from_url(store_url) as client,
+    ):
+        store: Any = client
+        sku, name = await server.put(10), unique()
+        await server.reserve(sku, 2, reservation_id=name, ttl=seconds(600))
+        ahead_ms = int(await store.hget("{c0}:meta", "clock")) + 60_000
+        await store.hset("{c0}:meta", "clock", ahead_ms)  # as if it had been that late before
+        await server.level(sku)
+        await server.commit(name)
+        async with Archive.open(sqlite_url(tmp_path)) as archive:
+            await is_archived(archive, store_url)
+            entries = await archive.entries(1, limit=KEPT_EVER)
+            assert not (await compare(archive)).differences
+            assert not (await decide_again(archive)).differences
+        assert [entry.time_ms >= ahead_ms for entry in entries] == [False, False, False, True]
+        request = ledger_pb2.ReplayDecisionRequest(reservation_id=name)
+        told = (await server.ledger.ReplayDecision(request)).decisions
+        assert [each.reproduced for each in told] == [True, True]
+        await check_promises(server)
 
 
 # ---- A damaged ledger ----
