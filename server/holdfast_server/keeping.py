@@ -10,14 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from holdfast_server.config import ConfigError, ServerConfig
-from holdfast_server.errors import StoreFault
+from holdfast_server.errors import StoreFault, StoreUnavailable
 from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.archiver import PAUSE_S, Archiver, Pace, Progress
 from holdfast_server.ledger.database import archive_url
 from holdfast_server.ledger.faults import ArchiveUnusable
 from holdfast_server.ledger.query_archiver import QueryArchiver, until_archived
-from holdfast_server.ledger.recovery import LOOK_S, Recovery
+from holdfast_server.ledger.recovery import LOOK_S, Recovery, Trouble
 from holdfast_server.ledger.retention import Retention
 from holdfast_server.ledger.sealer import LEDGER, QUERIES, Sealer, SealerConfig
 from holdfast_server.ledger.trail import Trail, TrailLimits
@@ -26,6 +28,8 @@ from holdfast_server.stores.redis.keeper import ARCHIVER, RedisKeeper
 from holdfast_server.stores.redis.reader import RedisReader
 from holdfast_server.stores.redis.rebuilding import RedisRebuilding
 from holdfast_server.stores.redis.store import RedisStore
+
+log = structlog.get_logger(__name__)
 
 LOCK_TTL_S = 3.0  # how long nobody archives after the leader was killed
 
@@ -62,9 +66,10 @@ async def keeping(
 ) -> AsyncIterator[Kept | None]:
     """Open the archive of a server, or none, and its store; the works are the caller's to run.
 
-    A store that is behind the archive is rebuilt first.
+    A store that is behind the archive is rebuilt first.  An archive that is out of reach is not
+    waited for, unless the store is empty: that may be the loss of all that the archive has.
 
-    Raises ConfigError for what can never be one, StoreUnavailable for one that is out of reach.
+    Raises ConfigError for what can never be an archive, StoreUnavailable.
     """
     if config.archive == "off":
         await store.open()
@@ -94,7 +99,7 @@ async def keeping(
         works: list[Coroutine[Any, Any, None]] = []
         if config.on_rollback == "recover":
             recovery = await stack.enter_async_context(_recovery(config, url, reader, archive))
-            while await recovery.trouble() is not None:
+            while await _trouble(recovery, reader) is not None:
                 await leadership.run_once(recovery.mend)
             leading = [_in_turn(recovery.mend, _together(*leading, recovery.until_trouble))]
             works.append(_renew(store, recovery))
@@ -153,6 +158,17 @@ def _in_turn(first: Work, then: Work) -> Work:
     return lead
 
 
+async def _trouble(recovery: Recovery, reader: RedisReader) -> Trouble | None:
+    """Return why the store has to be rebuilt before it is served, as far as can be told now."""
+    try:
+        return await recovery.trouble()
+    except StoreUnavailable as fault:
+        if not (await reader.head()).sequence:
+            raise
+        log.warning("serving without the archive", fault=str(fault))
+        return None
+
+
 async def _renew(store: RedisStore, recovery: Recovery) -> None:
     """Go on in a new epoch where the store has lost what even the archive had not got yet."""
     while True:
@@ -178,7 +194,8 @@ async def _archive(config: ServerConfig) -> AsyncIterator[Archive]:
     data = Path(config.data)
     await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True)
     try:
-        async with Archive.open(archive_url(config.archive, data), config.cell) as archive:
+        url = archive_url(config.archive, data)
+        async with Archive.open(url, config.cell, is_patient=True) as archive:
             yield archive
     except ArchiveUnusable as fault:
         raise ConfigError(str(fault)) from fault

@@ -6,20 +6,22 @@ import asyncio
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
+import pytest
 from sqlalchemy import make_url
 
+from holdfast_server.errors import StoreUnavailable
 from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.comparing import compare
 from tests.archives import new_database, sqlite_url, until_ready
 from tests.robustness.load import check_promises, stocked, under_load
 from tests.robustness.processes import server_process
 from tests.robustness.test_archiving import archiving, is_archived, said, stream_len
-from tests.serving import Serving, connected, unique, until
+from tests.serving import Serving, connected, serving, unique, until
 
 FILE_BYTES_MAX = 64 << 10
 KILLS, STEPS = 3, 150
@@ -27,17 +29,24 @@ KEPT_EVER = 100_000
 
 
 @asynccontextmanager
-async def refusing(folder: str, database: str) -> AsyncIterator[None]:
-    """Let a PostgreSQL take no connection to a database, and cut those that are there."""
+async def refusing(folder: str, database: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Let a PostgreSQL take no connection to a database, and cut those that are there.
+
+    Yields what lets it take them again before the end.
+    """
     admin = await asyncpg.connect(host=folder, user="postgres", database="postgres")
+
+    async def let() -> None:
+        await admin.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+
     try:
         await admin.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
         await admin.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database
         )
-        yield
+        yield let
     finally:
-        await admin.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+        await let()
         await admin.close()
 
 
@@ -67,6 +76,32 @@ async def test_a_postgresql_that_was_away_is_brought_up_to_date(
         assert await kept.progress.wait(last, 30)
         async with Archive.open(url) as archive:
             await is_archived(archive, valkey_url)
+
+
+async def test_a_server_starts_while_its_archive_is_away(
+    valkey_url: str, tmp_path: Path, postgres: str
+) -> None:
+    url = await new_database(postgres)
+    settings = {"archive": url, "redis_url": valkey_url, "ledger_keep": 0}
+    async with refusing(postgres, str(make_url(url).database)):
+        with pytest.raises(StoreUnavailable, match="the archive cannot be reached"):
+            async with archiving(tmp_path, **settings):
+                pass
+        async with serving(redis_url=valkey_url) as server:
+            sku = await server.put(1_000)
+    async with (
+        refusing(postgres, str(make_url(url).database)) as let,
+        archiving(tmp_path, **settings) as server,
+    ):
+        last = await reserve_many(server, sku, 20)
+        assert await stream_len(valkey_url) >= 20
+        await let()
+        kept = server.server.kept
+        assert kept is not None
+        assert await kept.progress.wait(last, 30)
+        async with Archive.open(url) as archive:
+            await is_archived(archive, valkey_url)
+        await check_promises(server)
 
 
 async def test_a_postgresql_that_is_killed_under_load_has_each_entry_once(

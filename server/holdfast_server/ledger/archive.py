@@ -72,12 +72,15 @@ class Archive(Reading):
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, cell: int = 0) -> AsyncIterator[Archive]:
+    async def open(
+        cls, url: str, cell: int = 0, *, is_patient: bool = False
+    ) -> AsyncIterator[Archive]:
         """Open an archive, and make or migrate its tables where that is due.
 
+        One that is out of reach may be waited for patiently, as `Database.open` has it.
         Raises ArchiveUnusable, StoreUnavailable.
         """
-        database = await Database.open(url)
+        database = await Database.open(url, is_patient=is_patient)
         try:
             yield cls(database, cell)
         finally:

@@ -49,17 +49,23 @@ class Database:
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._writes = engine.execution_options(writes=True)
         self._writer = sqlite.Writer(engine.url) if self.is_sqlite else None
+        self._is_current = False  # of this schema, as far as is known
 
     @classmethod
-    async def open(cls, url: str) -> Database:
+    async def open(cls, url: str, *, is_patient: bool = False) -> Database:
         """Connect, and migrate what is of an older schema.
 
-        Raises ArchiveUnusable for what can never work, StoreUnavailable for what may later.
+        Raises ArchiveUnusable for what can never work, StoreUnavailable for what may later: where
+        that is waited for patiently, whatever is asked of it raises that until it is there.
         """
         with reaching():
             database = cls(_engine(url))
         try:
             await database._migrate()
+        except StoreUnavailable:
+            if not is_patient:
+                await database.aclose()
+                raise
         except BaseException:
             await database.aclose()
             raise
@@ -74,6 +80,12 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Yield a connection that sees one state.  Raises StoreUnavailable."""
+        await self._ready()
+        async with self._reading() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
         with reaching():
             async with self._engine.connect() as connection:
                 yield connection
@@ -84,6 +96,12 @@ class Database:
 
         Raises StoreUnavailable.
         """
+        await self._ready()
+        async with self._writing() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[AsyncConnection]:
         with reaching():
             async with self._writes.connect() as connection, connection.begin():
                 yield connection
@@ -97,24 +115,34 @@ class Database:
         if self._writer is None:
             async with self.writing() as connection:
                 return await connection.run_sync(work)
+        await self._ready()
         with reaching():
             return await in_thread(self._writer.write, work)
 
+    async def _ready(self) -> None:
+        if not self._is_current:
+            try:
+                await self._migrate()
+            except ArchiveUnusable as fault:
+                raise StoreUnavailable(str(fault), retry_after_ms=RETRY_AFTER_MS) from fault
+
     async def _migrate(self) -> None:
-        async with self.reading() as connection:
+        async with self._reading() as connection:
             found = await connection.run_sync(_revision)
         if found == schema.REVISION:
+            self._is_current = True
             return
         if found and found > schema.REVISION:
             raise ArchiveUnusable(
                 f"the archive's schema is {found}, this server knows up to {schema.REVISION}"
             )
-        async with self.writing() as connection:
+        async with self._writing() as connection:
             if not self.is_sqlite:
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
             from holdfast_server.ledger.migrations import upgrade  # noqa: PLC0415  # rarely needed
 
             await connection.run_sync(upgrade)
+        self._is_current = True
 
 
 def _engine(url: str) -> AsyncEngine:

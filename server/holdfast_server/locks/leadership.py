@@ -38,12 +38,17 @@ class Leadership:
         given back, and tried for again.  What it raises is raised, but for a StoreFault, after
         which it is tried again.
         """
+        said = ""
         while True:
             try:
                 await self.run_once(work)
             except StoreFault as fault:
-                log.warning("leader failed", role=self._role, fault=str(fault))
+                if str(fault) != said:
+                    log.warning("leader failed", role=self._role, fault=str(fault))
+                said = str(fault)
                 await asyncio.sleep(RETRY_S)
+            else:
+                said = ""
 
     async def run_once(self, work: Work) -> None:
         """Wait to lead, and lead until the work ends or the lock is lost.  Raises as it does."""
