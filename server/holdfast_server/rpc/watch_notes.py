@@ -49,11 +49,11 @@ class WatchNotes:
             return
         if self._epoch != self._watcher.epoch:
             self._let_go()  # sequences of another history
-        told = self._told
+        told, now_ms = self._told, self._hub.now_ms
         if update.levels and not self._watcher.is_within_parts:
-            told.extend((self._hub.now_ms, update.through_sequence))
+            told.extend((now_ms, update.through_sequence))
         # A heartbeat, too, lets go what waits, so nothing waits for long.
-        if told and (len(told) >= 2 * TOLD_MAX or self._hub.now_ms - told[0] >= TOLD_MS_MAX):
+        if told and (len(told) >= 2 * TOLD_MAX or now_ms - told[0] >= TOLD_MS_MAX):
             self._let_go()
 
     def end(self) -> None:
