@@ -165,7 +165,7 @@ async def _trouble(recovery: Recovery, reader: RedisReader) -> Trouble | None:
     except StoreUnavailable as fault:
         if not (await reader.head()).sequence:
             raise
-        log.warning("serving without the archive", fault=str(fault))
+        log.warning("served without comparing store and archive", fault=str(fault))
         return None
 
 

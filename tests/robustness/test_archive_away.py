@@ -17,10 +17,10 @@ from sqlalchemy import make_url
 from holdfast_server.errors import StoreUnavailable
 from holdfast_server.ledger.archive import Archive
 from holdfast_server.ledger.comparing import compare
-from tests.archives import new_database, sqlite_url, until_ready
+from tests.archives import is_archived, new_database, sqlite_url, until_ready
+from tests.robustness.archiving import archiving, said, stream_len
 from tests.robustness.load import check_promises, stocked, under_load
 from tests.robustness.processes import server_process
-from tests.robustness.test_archiving import archiving, is_archived, said, stream_len
 from tests.serving import Serving, connected, serving, unique, until
 
 FILE_BYTES_MAX = 64 << 10

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +11,19 @@ from redis.asyncio import Redis
 from holdfast.v1 import ledger_pb2, stock_pb2, types_pb2
 from holdfast_server.errors import Fenced
 from holdfast_server.ledger.archive import Archive
-from holdfast_server.ledger.archiver import Progress
-from holdfast_server.ledger.comparing import compare
-from holdfast_server.ledger.rechecking import decide_again
 from holdfast_server.stores.redis.keeper import RedisKeeper
 from tests.archives import is_archived, sqlite_url
+from tests.robustness.archiving import (
+    archiving,
+    locked,
+    stream_len,
+)
 from tests.robustness.load import check_promises, stocked, under_load
 from tests.robustness.processes import free_address, server_process
 from tests.serving import (
     COMMITTED,
     Client,
     Failure,
-    Serving,
     connected,
     failure,
     outcome,
@@ -37,33 +34,6 @@ from tests.serving import (
 )
 
 KILLS, STEPS = 2, 150
-KEPT_EVER = 1_000
-
-
-@asynccontextmanager
-async def archiving(folder: Path, **settings: Any) -> AsyncIterator[Serving]:
-    """Run a server with an archive in a folder."""
-    async with serving(**{"archive": "sqlite", "data": str(folder), **settings}) as server:
-        yield server
-
-
-@asynccontextmanager
-async def locked(folder: Path) -> AsyncIterator[None]:
-    """Keep every other writer from the archive, as a stuck backup would."""
-    file = folder / "archive.db"
-    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
-    try:
-        # The server in this loop may be within a transaction, and must be able to end it.
-        await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
-        yield
-        other.execute("ROLLBACK")
-    finally:
-        other.close()
-
-
-async def stream_len(url: str) -> int:
-    async with Redis.from_url(url) as store:
-        return int(await store.xlen("{c0}:ledger"))
 
 
 # ---- In order, exactly once ----
@@ -313,90 +283,3 @@ async def test_a_reservation_outlives_its_retention(valkey_url: str, tmp_path: P
         assert found.reservation == sold.reservation
         unknown = await failure(reservation(server, unique(), "anonymous"))
         assert unknown.reason == "UNKNOWN_RESERVATION"
-
-
-# ---- A clock that is set back ----
-
-
-async def test_a_clock_that_is_set_back_disturbs_nothing(store_url: str, tmp_path: Path) -> None:
-    async with (
-        archiving(tmp_path, redis_url=store_url) as server,
-        Redis.from_url(store_url) as client,
-    ):
-        store: Any = client
-        sku, name = await server.put(10), unique()
-        await server.reserve(sku, 2, reservation_id=name, ttl=seconds(600))
-        ahead_ms = int(await store.hget("{c0}:meta", "clock")) + 60_000
-        await store.hset("{c0}:meta", "clock", ahead_ms)  # as if it had been that late before
-        await server.level(sku)
-        await server.commit(name)
-        async with Archive.open(sqlite_url(tmp_path)) as archive:
-            await is_archived(archive, store_url)
-            entries = await archive.entries(1, limit=KEPT_EVER)
-            assert not (await compare(archive)).differences
-            assert not (await decide_again(archive)).differences
-        assert [entry.time_ms >= ahead_ms for entry in entries] == [False, False, False, True]
-        request = ledger_pb2.ReplayDecisionRequest(reservation_id=name)
-        told = (await server.ledger.ReplayDecision(request)).decisions
-        assert [each.reproduced for each in told] == [True, True]
-        await check_promises(server)
-
-
-# ---- A damaged ledger ----
-
-
-async def damage(url: str, sequence: int) -> None:
-    """Cut the bytes of the batch that ends with an entry short, as a bad disk may."""
-    async with Redis.from_url(url) as client:
-        store: Any = client
-        pipe = store.pipeline(transaction=True)
-        entries = await store.xrange("{c0}:ledger")
-        pipe.delete("{c0}:ledger")
-        for name, fields in entries:
-            body = fields[b"e"]
-            is_meant = name == f"{sequence}-0".encode()
-            pipe.xadd("{c0}:ledger", {b"e": body[: len(body) // 2] if is_meant else body}, id=name)
-        await pipe.execute()
-
-
-async def test_a_damaged_entry_is_said_and_nothing_else_stops(
-    store_url: str, tmp_path: Path
-) -> None:
-    async with serving(redis_url=store_url) as server:
-        sku = await server.put(10)
-        held = [await server.reserve(sku, ttl=seconds(600)) for _ in range(3)]
-    await damage(store_url, held[1].sequence)
-    async with archiving(tmp_path, redis_url=store_url, ledger_keep=0) as server:
-        kept = server.server.kept
-        assert kept is not None
-        await until(lambda: said(kept.progress, f"entry {held[1].sequence} cannot be read"))
-        assert kept.progress.sequence == held[0].sequence
-        assert (await server.commit(held[2].reservation.reservation_id)).reservation
-        assert (await server.level(sku)).held == 2
-        assert kept.progress.sequence == held[0].sequence
-        async with Archive.open(sqlite_url(tmp_path)) as archive:
-            assert not (await compare(archive)).differences
-
-
-async def said(progress: Progress, words: str) -> bool:
-    """Tell whether what is wrong is said in some words."""
-    return words in progress.fault
-
-
-async def test_a_watch_goes_on_beyond_a_damaged_entry(store_url: str) -> None:
-    async with serving(redis_url=store_url) as server:
-        sku = await server.put(10)
-        watch = server.stock.Watch(stock_pb2.WatchRequest(skus=[sku]))
-        follow = aiter(watch)
-        await anext(follow)
-        async with Redis.from_url(store_url) as store:
-            sequence = (await server.head()).sequence
-            pipe = store.pipeline(transaction=True)
-            pipe.hset("{c0}:meta", "sequence", sequence + 1)
-            pipe.xadd("{c0}:ledger", {b"e": b"\xc1"}, id=f"{sequence + 1}-0")
-            await pipe.execute()
-        await server.reserve(sku)
-        async for message in follow:
-            if any(level.held == 1 for level in message.levels):
-                break
-        watch.cancel()

@@ -21,30 +21,14 @@ from holdfast_server.model import Context
 from holdfast_server.rpc import messages
 from holdfast_server.stores.redis.keeper import RedisKeeper
 from tests.archives import sqlite_url
+from tests.robustness.archiving import (
+    audited,
+    records,
+)
 from tests.robustness.processes import free_address, server_process
-from tests.serving import Serving, connected, failure, lines, metadata, serving, unique, until
+from tests.serving import connected, failure, lines, metadata, serving, unique, until
 
 SAID = types_pb2.Context(agent_id="a", session_id="s", channel="web", rationale="it is red")
-
-
-@asynccontextmanager
-async def audited(folder: Path, **settings: Any) -> AsyncIterator[tuple[Serving, Archive]]:
-    async with (
-        serving(archive="sqlite", data=str(folder), **settings) as server,
-        Archive.open(sqlite_url(folder)) as archive,
-    ):
-        yield server, archive
-
-
-async def records(archive: Archive, count: int) -> list[AuditRecord]:
-    """Wait until so many records are archived, and return all there are, without settings."""
-
-    async def are_there() -> bool:
-        return (await archive.archived(QUERIES)).sequence >= count
-
-    await until(are_there)
-    found = map(read_record, await archive.leaves(QUERIES, 0, 100_000))
-    return [record for record in found if record.kind is not AuditKind.CONFIGURATION]
 
 
 async def test_a_query_is_archived_as_it_was_answered(store_url: str, tmp_path: Path) -> None:
@@ -96,46 +80,6 @@ async def test_the_operations_of_a_pipeline_are_archived(tmp_path: Path) -> None
         found = await records(archive, 7)
         assert {record.id for record in found if record.kind is AuditKind.QUERY} == names
         assert [record.kind for record in found].count(AuditKind.DECISION) == 1
-
-
-async def test_a_watch_is_archived_from_its_start_to_its_end(tmp_path: Path) -> None:
-    async with audited(tmp_path) as (server, archive):
-        sku = await server.put(3)
-        watch = server.stock.Watch(stock_pb2.WatchRequest(skus=[sku]), metadata=metadata("watcher"))
-        told: Any = await watch.read()
-        changed = []
-        for _ in range(3):
-            await server.adjust(sku, 1)
-            changed.append((await watch.read()).through_sequence)
-        watch.cancel()
-        began, further, ended = await records(archive, 4)
-        assert (began.kind, began.principal) == (AuditKind.WATCH, "watcher")
-        assert began.asked == [[sku], 1, None]
-        assert (began.sequence, began.answered) == (
-            told.through_sequence,
-            [told.through_sequence, 1],
-        )
-        assert (further.kind, further.id) == (AuditKind.WATCH_TOLD, began.id)
-        assert further.answered[1::2] == changed
-        assert began.time_ms <= further.answered[0] <= further.answered[4] <= ended.time_ms
-        assert (ended.kind, ended.id) == (AuditKind.WATCH_END, began.id)
-        assert ended.answered[0] == changed[-1]
-
-
-async def test_what_a_watch_was_told_is_let_go_while_it_lives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("holdfast_server.rpc.watch_notes.TOLD_MS_MAX", 0)
-    async with audited(tmp_path) as (server, archive):
-        sku = await server.put(3)
-        watch = server.stock.Watch(stock_pb2.WatchRequest(skus=[sku]))
-        await watch.read()
-        for _ in range(2):
-            await server.adjust(sku, 1)
-            await watch.read()
-        kinds = [record.kind for record in await records(archive, 4)]
-        assert kinds == [AuditKind.WATCH, AuditKind.WATCH_TOLD, AuditKind.WATCH_TOLD]
-        watch.cancel()
 
 
 async def test_a_killed_server_archives_each_query_once(valkey_url: str, tmp_path: Path) -> None:

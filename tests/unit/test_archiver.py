@@ -44,11 +44,13 @@ class MadeUp:
             raise StoreUnavailable("it cannot be noted")
         self.noted.append((epoch, sequence))
 
-    async def wait_beyond(self, sequence: int, timeout_s: float) -> None:
+    async def wait_beyond(self, sequence: int, timeout_s: float) -> bool:
         self.asked.set()
-        if read_batch(self.bodies_kept[-1]).last <= sequence:
+        has_more = read_batch(self.bodies_kept[-1]).last > sequence
+        if not has_more:
             await self.waited.wait()
             self.waited.clear()
+        return has_more
 
 
 @asynccontextmanager

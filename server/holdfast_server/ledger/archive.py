@@ -8,10 +8,10 @@ archive goes on where it stood, with nothing lost and nothing twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select
 
@@ -27,6 +27,7 @@ from holdfast_server.ledger.reading import Reading
 from holdfast_server.ledger.upserts import Row, put
 
 LEDGER, QUERIES = "ledger", "queries"
+T = TypeVar("T")
 SLICE = 64  # audit records read before calls go in between: 0.4 ms
 RANGE = 65_536  # leaves that go together: 256 bundles of the log
 
@@ -91,6 +92,14 @@ class Archive(Reading):
         async with self._database.reading() as connection:
             return await connection.run_sync(_position, stream)
 
+    async def at_rest(self, read: Callable[[], Awaitable[T]]) -> tuple[int, T]:
+        """Return what several reads find together, and the sequence that all of it is as of."""
+        while True:
+            before = await self.archived()
+            found = await read()
+            if await self.archived() == before:
+                return before.sequence, found
+
     async def apply(self, bodies: Sequence[bytes], at: Archived | None = None) -> Archived:
         """Archive stream entries of the ledger in one transaction; return how far it is then.
 
@@ -108,7 +117,7 @@ class Archive(Reading):
                     folding.add(batch)
                     at = _after(batch, body)
             except DAMAGE as fault:
-                if index:
+                if at != began:
                     return await self.apply(bodies[:index], began)
                 raise EntryDamaged(f"entry {at.sequence + 1} cannot be read: {fault}") from fault
             await asyncio.sleep(0)  # a batch is a millisecond: calls go in between

@@ -49,8 +49,8 @@ class Source(Protocol):
         """
         ...
 
-    async def wait_beyond(self, sequence: int, timeout_s: float) -> None:
-        """Wait until the ledger has gone on past a sequence, at most for so long."""
+    async def wait_beyond(self, sequence: int, timeout_s: float) -> bool:
+        """Wait until the ledger has gone on past a sequence, at most for so long; tell if so."""
         ...
 
 
@@ -173,10 +173,7 @@ class Archiver:
         """Archive what comes next; None after a while without anything: history may be another."""
         bodies = await self._news(at)
         if not bodies:
-            await self._source.wait_beyond(at.sequence, LOOK_S)
-            bodies = await self._news(at)
-        if not bodies:
-            return None
+            return at if await self._source.wait_beyond(at.sequence, LOOK_S) else None
         now = await self._archive.apply(bodies, at)
         await self._note(token, now.epoch, now.sequence)
         if self._pause_s and now.sequence - at.sequence < ENTRIES_MAX // 2:

@@ -7,6 +7,7 @@ first one on, in one go.  Every column of every row has to be the same.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table, select
@@ -35,7 +36,7 @@ async def compare(archive: Archive) -> Compared:
 
     Raises ArchivePurged where the first entries are gone, StoreUnavailable.
     """
-    through, kept = await _kept(archive)
+    through, kept = await archive.at_rest(partial(_kept, archive))
     folded, sequence = State({table.name: {} for table in TABLES}), 0
     while sequence < through:
         found = await archive.batches(sequence + 1, limit=BATCHES)
@@ -53,18 +54,13 @@ async def compare(archive: Archive) -> Compared:
     return Compared(through, _differences(folded, kept)[:DIFFERENCES_MAX])
 
 
-async def _kept(archive: Archive) -> tuple[int, State]:
-    """Return a sequence, and the archive's rows as of it."""
-    while True:
-        before = await archive.archived()
-        state = {
-            table.name: {
-                row[: _key_size(table)]: row for row in await archive.table_rows(select(table))
-            }
-            for table in TABLES
+async def _kept(archive: Archive) -> State:
+    return {
+        table.name: {
+            row[: _key_size(table)]: row for row in await archive.table_rows(select(table))
         }
-        if await archive.archived() == before:
-            return before.sequence, state
+        for table in TABLES
+    }
 
 
 def _update(folded: State, folding: Folding) -> None:

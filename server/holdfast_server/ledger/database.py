@@ -62,13 +62,10 @@ class Database:
             database = cls(_engine(url))
         try:
             await database._migrate()
-        except StoreUnavailable:
-            if not is_patient:
+        except BaseException as fault:
+            if not (is_patient and isinstance(fault, StoreUnavailable)):
                 await database.aclose()
                 raise
-        except BaseException:
-            await database.aclose()
-            raise
         return database
 
     async def aclose(self) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Select, bindparam, func, select
 
 from holdfast_server.kernel.records import decode_reservation
 from holdfast_server.ledger import schema
-from holdfast_server.ledger.audit import WATCHES, AuditRecord, read_record, whole
+from holdfast_server.ledger.audit import AuditRecord, read_record, whole
 from holdfast_server.ledger.database import Database
 from holdfast_server.ledger.faults import ArchivePurged
 from holdfast_server.ledger.leaf import entry_of
@@ -196,7 +196,10 @@ class Reading:
     async def queries_in(
         self, principal: str, session: str, *, before_ms: int, limit: int
     ) -> list[AuditRecord]:
-        """Return what a principal asked in a session up to a time: the newest, in order."""
+        """Return what a principal asked in a session up to a time: the newest, in order.
+
+        In place of a session WATCHES asks for what is on record of its watches.
+        """
         table = schema.queries
         found = await self._all(
             select(table.c.leaf)
@@ -206,10 +209,6 @@ class Reading:
             .limit(limit)
         )
         return whole(read_record(leaf) for (leaf,) in reversed(found))
-
-    async def watches_of(self, principal: str, *, before_ms: int, limit: int) -> list[AuditRecord]:
-        """Return what is on record of a principal's watches up to a time: the newest, in order."""
-        return await self.queries_in(principal, WATCHES, before_ms=before_ms, limit=limit)
 
     async def _older(self, stream: str, before_ms: int) -> tuple[int, int]:
         """Return the first leaf that is left, and the last that is older than a time, or 0."""

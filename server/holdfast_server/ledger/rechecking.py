@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from functools import partial
 from typing import NamedTuple
 
 from holdfast_server.kernel.records import US_BYTE, decode_reservation
@@ -35,7 +36,7 @@ async def decide_again(archive: Archive) -> Rechecked:
 
     Raises ArchivePurged where the first ones are gone, StoreUnavailable.
     """
-    through, kept = await _kept(archive)
+    through, kept = await archive.at_rest(partial(archived_state, archive))
     redecider, differences, sequence = Redecider(), list[Difference](), 0
     while sequence < through:
         for record in await archive.batches(sequence + 1, limit=BATCHES):
@@ -45,16 +46,7 @@ async def decide_again(archive: Archive) -> Rechecked:
                     differences.append(difference)
             sequence = record.last
         await asyncio.sleep(0)
-    return Rechecked(through, differences, state_digest(*redecider.state()), kept)
-
-
-async def _kept(archive: Archive) -> tuple[int, bytes]:
-    """Return a sequence, and the digest of the archive's tables as of it."""
-    while True:
-        before = await archive.archived()
-        digest = state_digest(*await archived_state(archive))
-        if await archive.archived() == before:
-            return before.sequence, digest
+    return Rechecked(through, differences, state_digest(*redecider.state()), state_digest(*kept))
 
 
 async def archived_state(archive: Archive) -> tuple[Rows, Rows]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from holdfast_server.ledger.audit import AuditKind, AuditRecord
+from holdfast_server.ledger.audit import WATCHES, AuditKind, AuditRecord
 from holdfast_server.ledger.past import Past
 from holdfast_server.model import Position
 
@@ -35,8 +35,9 @@ class Sight(NamedTuple):
 
 async def sights_of(past: Past, claim: Claim, skus: Sequence[str]) -> list[Sight]:
     """Return what the watches of who claimed had told last of some items before."""
-    records = await past.archive.watches_of(
-        claim.principal, before_ms=claim.time_ms + TOLD_LATE_MS, limit=RECORDS_MAX
+    until_ms = claim.time_ms + TOLD_LATE_MS
+    records = await past.archive.queries_in(
+        claim.principal, WATCHES, before_ms=until_ms, limit=RECORDS_MAX
     )
     found = []
     for name, (told_ms, *position) in _tellings(records, claim).items():

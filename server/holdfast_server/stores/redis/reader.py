@@ -115,11 +115,14 @@ class RedisReader:
         batches = await read(self._redis.xrange(ledger, f"{from_sequence}-0", last, count=count))
         return [fields[b"e"] for _id, fields in batches]
 
-    async def wait_beyond(self, sequence: int, timeout_s: float) -> None:
-        """Wait until the ledger has gone on past a sequence, at most for so long, and a second."""
+    async def wait_beyond(self, sequence: int, timeout_s: float) -> bool:
+        """Wait until the ledger has gone on past a sequence, at most for so long, and a second.
+
+        Tells whether it has.
+        """
         block_ms = max(1, int(1000 * min(timeout_s, self._block_s)))
         after: Any = {self._keys.ledger: f"{sequence}-0"}
-        await read(self._redis.xread(after, count=1, block=block_ms))
+        return bool(await read(self._redis.xread(after, count=1, block=block_ms)))
 
     async def entries(self, from_sequence: int, *, limit: int) -> list[LedgerEntry]:
         """Return up to `limit` ledger entries from a sequence on, gapless and in order."""
